@@ -1,0 +1,295 @@
+"""Shapes: the course's own data set, generated in seconds, hard where COCO is hard.
+
+In: a config, a number of images, a seed. Out: images uint8 [H, W, 3] and a ground truth in COCO
+format: ten classes, one to eight objects, painted one over the other, so that a mask is the
+*visible* part of its object, exactly; sizes from 8 pixels to most of the image; thin and concave
+shapes and one with a hole; textures on objects and ground; and a stick figure with COCO's 17
+keypoints. `default_sets` gives the two sets every number in the course refers to; a test freezes
+them. Everything that makes the set hard is a field of ShapesConfig. Chapter 12.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as rle_ops
+
+from mrcnn_edu.data import shapes_paint as paint
+from mrcnn_edu.data.coco import CocoFormatDataset
+from mrcnn_edu.data.shapes_outline import (
+    CLASS_NAMES,
+    DETAIL,
+    KEYPOINTS,
+    SKELETON,
+    SUB,
+    UNIT,
+    Outline,
+    coverage,
+    place,
+)
+
+_MIN_VISIBLE_PIXELS = 12
+_ATTEMPTS = 30  # placements tried before an object is given up
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """What makes a Shapes set hard. Lengths in pixels, colours on a scale of 0 to 255.
+
+    image_size: side of the square images.
+    max_objects: objects an image, drawn evenly from 1..max_objects.
+    min_object_size, max_object_share: the longer box side is drawn evenly in its logarithm from
+        min_object_size (more for classes with fine detail) to max_object_share · image_size.
+    overlap: chance that an object is aimed at an earlier one instead of anywhere.
+    min_visible: share of its whole area an object must keep, else it is placed anew.
+    min_contrast: Euclidean RGB distance between an object and the ground or another object.
+    texture: amplitude of the textures. lines: straight lines on the ground. noise: amplitude of
+        the noise of each pixel.
+
+    Raises ValueError for values that no image could satisfy.
+    """
+
+    image_size: int = 128
+    max_objects: int = 8
+    min_object_size: int = 8
+    max_object_share: float = 0.8
+    overlap: float = 0.6
+    min_visible: float = 0.5
+    min_contrast: float = 90.0
+    texture: float = 36.0
+    lines: int = 3
+    noise: float = 10.0
+
+    def __post_init__(self) -> None:
+        largest = self.max_object_share * self.image_size
+        if self.min_object_size < 6:
+            raise ValueError(f"min_object_size {self.min_object_size}: no shape is legible under 6")
+        if not 2 * self.min_object_size <= largest <= self.image_size:
+            raise ValueError(
+                f"largest object {largest:.0f} px (max_object_share · image_size): it must be at "
+                f"least twice min_object_size ({self.min_object_size}) and at most image_size"
+            )
+        if self.max_objects < 1:
+            raise ValueError(f"max_objects is {self.max_objects}, at least 1 is needed")
+        if not 0 <= self.overlap <= 1 or not 0 < self.min_visible <= 1:
+            raise ValueError("overlap must be in 0..1 and min_visible above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class ShapesSet:
+    """Generated images [N, H, W, 3] uint8 with their ground truth, a COCO dictionary.
+
+    Beside COCO's fields an annotation has `full_area`: the pixels in the image before others were
+    painted over it, so `area / full_area` is the share that can be seen.
+    """
+
+    config: ShapesConfig
+    seed: int
+    images: NDArray[np.uint8]
+    ground_truth: dict[str, Any] = field(repr=False)
+
+    def digest(self) -> str:
+        """SHA-256 of the annotations: masks, classes and keypoints; two sets are equal or not."""
+        lines = [
+            f"{a['image_id']} {a['category_id']} {a['segmentation']['counts']} "
+            f"{[round(100 * v) for v in a.get('keypoints', [])]}"
+            for a in self.ground_truth["annotations"]
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def default_sets() -> tuple[ShapesSet, ShapesSet]:
+    """The course's 1,500 training and 200 validation images, in 5 to 10 seconds."""
+    config = ShapesConfig()
+    return generate(config, 1500, seed=1), generate(config, 200, seed=2)
+
+
+def generate(config: ShapesConfig, num_images: int, seed: int) -> ShapesSet:
+    """Generates a set. Image i depends on the config, the seed and i, not on num_images.
+
+    Only `random`, `uniform` and `integers` of NumPy's generator are used, whose streams have not
+    changed since they exist. Raises ValueError for a negative number or seed. Chapter 12.
+    """
+    if num_images < 0 or seed < 0:
+        raise ValueError(f"num_images ({num_images}) and seed ({seed}) must not be negative")
+    size = config.image_size
+    images = np.zeros((num_images, size, size, 3), np.uint8)
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(num_images):
+        images[i], found = _scene(config, np.random.default_rng([seed, i]))
+        records.append(
+            {"id": i + 1, "file_name": f"{i + 1:06d}.png", "width": size, "height": size}
+        )
+        for a in found:
+            annotations.append({"id": len(annotations) + 1, "image_id": i + 1, **a})
+    categories: list[dict[str, Any]] = [
+        {"id": k + 1, "name": name, "supercategory": "shape"} for k, name in enumerate(CLASS_NAMES)
+    ]
+    categories[-1] |= {"keypoints": list(KEYPOINTS), "skeleton": [list(s) for s in SKELETON]}
+    info = {"description": "mrcnn_edu Shapes", "seed": seed, "config": asdict(config)}
+    ground_truth = {
+        "info": info,
+        "licenses": [{"id": 1, "name": "CC BY 4.0"}],
+        "images": records,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    return ShapesSet(config, seed, images, ground_truth)
+
+
+def _scene(
+    config: ShapesConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    """Paints one image, from back to front, and returns it with its annotations."""
+    size = config.image_size
+    colours = [paint.ground_colour(rng)]
+    canvas = paint.background(rng, size, colours[0], config.texture, config.lines)  # [H, W, 3]
+    owner = np.full((size, size), -1, np.int64)  # the front object of a pixel: [H, W]
+    objects: list[_Object] = []
+    for _ in range(int(rng.integers(1, config.max_objects + 1))):
+        label = int(rng.integers(1, len(CLASS_NAMES) + 1))
+        for _ in range(_ATTEMPTS):
+            candidate = _place(config, rng, label, objects)
+            if _fits(config, candidate, objects, owner):
+                break
+        else:
+            continue
+        y0, x0, y1, x1 = candidate.window
+        colours.append(paint.colour(rng, colours, config.min_contrast))
+        patch = paint.fill(rng, y1 - y0, x1 - x0, colours[-1], config.texture)  # [h, w, 3]
+        alpha = (candidate.counts / np.float32(SUB * SUB))[:, :, None].astype(np.float32)
+        canvas[y0:y1, x0:x1] += alpha * (patch - canvas[y0:y1, x0:x1])
+        owner[y0:y1, x0:x1][candidate.mask] = len(objects)
+        objects.append(candidate)
+    canvas += np.float32(config.noise) * (2 * rng.random((size, size, 3), np.float32) - 1)
+    image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return image, [_annotate(i, o, owner) for i, o in enumerate(objects)]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A placed shape. window: (y0, x0, y1, x1) inside the image; counts and mask: its pixels."""
+
+    label: int
+    size: float
+    centre: tuple[float, float]
+    outline: Outline
+    window: tuple[int, int, int, int]
+    counts: NDArray[np.uint8]  # [h, w]
+    mask: NDArray[np.bool_]  # [h, w]
+    whole_area: int  # pixels, those outside the image too
+
+
+def _place(
+    config: ShapesConfig, rng: np.random.Generator, label: int, objects: list[_Object]
+) -> _Object:
+    name, limit = CLASS_NAMES[label - 1], config.image_size
+    smallest = config.min_object_size * DETAIL.get(name, 1.0)
+    largest = config.max_object_share * limit
+    size = smallest * (largest / smallest) ** rng.random()
+    cx, cy = rng.uniform(0, limit, 2)
+    if objects and rng.random() < config.overlap:
+        other = objects[int(rng.integers(0, len(objects)))]
+        reach = (size + other.size) / 2 * rng.uniform(0.3, 0.8)
+        angle = rng.uniform(0, 2 * np.pi)
+        cx, cy = other.centre[0] + reach * np.cos(angle), other.centre[1] + reach * np.sin(angle)
+    outline = place(name, size, cx, cy, rng)
+    top, left, counts = coverage(outline.contours)
+    y0, x0 = (min(max(v, 0), limit) for v in (top, left))
+    y1 = max(y0, min(top + counts.shape[0], limit))
+    x1 = max(x0, min(left + counts.shape[1], limit))
+    whole_area = int((counts >= SUB * SUB // 2).sum())
+    counts = counts[y0 - top : y1 - top, x0 - left : x1 - left]
+    mask = counts >= SUB * SUB // 2
+    return _Object(label, size, (cx, cy), outline, (y0, x0, y1, x1), counts, mask, whole_area)
+
+
+def _fits(
+    config: ShapesConfig, new: _Object, objects: list[_Object], owner: NDArray[np.int64]
+) -> bool:
+    """Whether the new object, and each one that it partly hides, still shows enough of itself."""
+
+    def enough(visible: int, whole: int) -> bool:
+        return visible >= max(_MIN_VISIBLE_PIXELS, config.min_visible * whole)
+
+    if not enough(int(new.mask.sum()), new.whole_area):
+        return False
+    y0, x0, y1, x1 = new.window
+    before = np.bincount(owner.ravel() + 1, minlength=len(objects) + 1)[1:]
+    hidden = np.bincount(owner[y0:y1, x0:x1][new.mask] + 1, minlength=len(objects) + 1)[1:]
+    return all(
+        hidden[i] == 0 or enough(int(before[i] - hidden[i]), o.whole_area)
+        for i, o in enumerate(objects)
+    )
+
+
+def _annotate(index: int, shape: _Object, owner: NDArray[np.int64]) -> dict[str, Any]:
+    visible = np.asfortranarray(owner == index, dtype=np.uint8)  # [H, W]
+    rle = rle_ops.encode(visible)
+    annotation: dict[str, Any] = {
+        "category_id": shape.label,
+        "iscrowd": 0,
+        "area": int(rle_ops.area(rle)),
+        "full_area": int(shape.mask.sum()),
+        "bbox": [float(v) for v in rle_ops.toBbox(rle)],
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+    }
+    if len(shape.outline.joints):
+        size = owner.shape[0]
+        points: list[float] = []
+        for x, y in shape.outline.joints.tolist():
+            column, row = x // UNIT, y // UNIT
+            if not (0 <= column < size and 0 <= row < size):
+                points += [0, 0, 0]
+            else:  # hidden only by an object in front, never by the figure's own thin edge
+                points += [x / UNIT, y / UNIT, 1 if owner[row, column] > index else 2]
+        annotation["keypoints"] = points
+        annotation["num_keypoints"] = sum(v > 0 for v in points[2::3])
+    return annotation
+
+
+class ShapesDataset(CocoFormatDataset):
+    """A ShapesSet as a torch data set, in memory; the same protocol as CocoDataset."""
+
+    def __init__(self, shapes: ShapesSet) -> None:
+        super().__init__(shapes.ground_truth, f"Shapes with seed {shapes.seed}")
+        self.shapes = shapes
+
+    def load_image(self, index: int) -> NDArray[np.uint8]:
+        """RGB uint8 [H, W, 3]."""
+        return self.shapes.images[index]
+
+
+def write_coco(shapes: ShapesSet, folder: str | os.PathLike[str], split: str) -> Path:
+    """Writes `folder`/`split`/NNNNNN.png and `folder`/annotations/instances_`split`.json.
+
+    Returns the path of the JSON. It appears last and at once, so where it exists the set is
+    complete. Raises FileExistsError when the split is there already.
+    """
+    root = Path(folder)
+    images, annotation_file = root / split, root / "annotations" / f"instances_{split}.json"
+    for path in (images, annotation_file):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; delete it or choose another folder")
+    annotation_file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=root))
+    try:
+        for record, pixels in zip(shapes.ground_truth["images"], shapes.images, strict=True):
+            Image.fromarray(pixels).save(scratch / record["file_name"], compress_level=3)
+        scratch_json = annotation_file.with_suffix(".tmp")
+        scratch_json.write_text(json.dumps(shapes.ground_truth))
+        scratch.chmod(0o755)
+        os.replace(scratch, images)
+        os.replace(scratch_json, annotation_file)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return annotation_file
