@@ -1,0 +1,151 @@
+"""Which boxes are positive: matching to the ground truth, and balanced sampling.
+
+In: ground-truth boxes [G, 4] and anchors or proposals [A, 4], xyxy. Out: for each of the A
+boxes the index of its ground truth, BELOW or BETWEEN; then two short lists of sampled
+indices. Faster R-CNN, section 3.1.2 (RPN) and Fast R-CNN, section 2.3 (RoIs); Mask R-CNN,
+section 3.1 keeps both. Chapter 03 builds the matcher, Chapter 04 the sampler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from .boxes import iou
+
+BELOW = -1  # IoU with every ground truth is under the lower threshold: a negative
+BETWEEN = -2  # between the two thresholds: neither positive nor negative, ignored
+
+
+def match(
+    gt_boxes: Tensor,
+    boxes: Tensor,
+    fg_iou: float,
+    bg_iou: float,
+    allow_low_quality: bool,
+    chunk: int = 1 << 22,
+) -> Tensor:
+    """Match each of `boxes` [A, 4] to the ground truth `gt_boxes` [G, 4]: int64 [A].
+
+    The value is the index of the ground truth with the highest IoU (the first one of equals)
+    where that IoU is ≥ `fg_iou`; BELOW (−1) where it is < `bg_iou`; BETWEEN (−2) otherwise.
+    With `allow_low_quality`, the boxes with the highest IoU of some ground truth, ties
+    included, also get the index of *their* best ground truth, however low it is: so no
+    object goes without an anchor. With G = 0 every box is BELOW.
+
+    Equal to torchvision's Matcher on `box_iou`, with one exception: the low-quality rule
+    passes over a ground truth that overlaps no box at all. There torchvision turns every
+    box of IoU 0, often the whole image, into a positive.
+
+    Memory: on the CPU a row of A IoUs at a time, 17·A bytes in all (4.6 MB for 270,000
+    anchors and any number of objects). On other devices blocks of `chunk` IoUs, at most
+    about 30·chunk bytes; the whole matrix of 500 × 270,000 would take 4 GB.
+    Raises ValueError if bg_iou > fg_iou. See Chapter 03.
+    """
+    if bg_iou > fg_iou:
+        raise ValueError(f"Matching needs bg_iou ≤ fg_iou, got {bg_iou} and {fg_iou}.")
+    if boxes.device.type == "cpu":
+        gt = gt_boxes.detach().float().contiguous().numpy()  # [G, 4]
+        columns = boxes.detach().float().T.contiguous().numpy()  # [4, A]
+        low, high = np.float32(bg_iou), np.float32(fg_iou)
+        return torch.from_numpy(_match_rows(gt, columns, high, low, allow_low_quality))
+    return _match_blocks(gt_boxes, boxes, fg_iou, bg_iou, allow_low_quality, chunk)
+
+
+def _match_blocks(
+    gt_boxes: Tensor,
+    boxes: Tensor,
+    fg_iou: float,
+    bg_iou: float,
+    allow_low_quality: bool,
+    chunk: int,
+) -> Tensor:
+    """`match` in plain torch, a block of ground truths at a time; runs on any device."""
+    best = boxes.new_full((len(boxes),), -1.0, dtype=torch.float32)  # [A]
+    best_gt = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)  # [A]
+    is_best = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)  # [A]
+    rows = max(1, chunk // max(1, len(boxes)))
+    for first in range(0, len(gt_boxes) if len(boxes) else 0, rows):
+        overlap = iou(gt_boxes[first : first + rows].float(), boxes.float())  # [≤ rows, A]
+        value, index = overlap.max(dim=0)  # [A]
+        best_gt = torch.where(value > best, index + first, best_gt)
+        best = torch.maximum(best, value)
+        if allow_low_quality:
+            highest = overlap.amax(dim=1, keepdim=True)  # [≤ rows, 1]
+            is_best |= ((overlap == highest) & (highest > 0)).any(dim=0)
+    low = torch.where(best < bg_iou, BELOW, BETWEEN)  # [A]
+    if len(gt_boxes) == 0:
+        return torch.full_like(low, BELOW)
+    return torch.where((best >= fg_iou) | is_best, best_gt, low)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _match_rows(gt, boxes, fg_iou, bg_iou, allow_low_quality):  # type: ignore[no-untyped-def]
+    """`match` on NumPy arrays: `gt` [G, 4], `boxes` [4, A], float32.
+
+    One row of IoUs is computed, used for all three questions and forgotten.
+    """
+    n = boxes.shape[1]
+    matches = np.full(n, BELOW, np.int64)
+    if len(gt) == 0:
+        return matches
+    x1, y1, x2, y2 = boxes[0], boxes[1], boxes[2], boxes[3]
+    zero = np.float32(0)
+    row = np.empty(n, np.float32)
+    best = np.full(n, -1, np.float32)
+    best_gt = np.zeros(n, np.int32)
+    is_best = np.zeros(n, np.bool_)
+    for g in range(len(gt)):
+        gx1, gy1, gx2, gy2 = gt[g, 0], gt[g, 1], gt[g, 2], gt[g, 3]
+        gt_area = (gx2 - gx1) * (gy2 - gy1)
+        for a in range(n):
+            w = max(min(x2[a], gx2) - max(x1[a], gx1), zero)
+            h = max(min(y2[a], gy2) - max(y1[a], gy1), zero)
+            inter = w * h
+            union = gt_area + (x2[a] - x1[a]) * (y2[a] - y1[a]) - inter
+            row[a] = inter / union if union > zero else zero
+        highest = zero
+        for a in range(n):
+            highest = max(highest, row[a])
+            if row[a] > best[a]:
+                best[a] = row[a]
+                best_gt[a] = g
+        if allow_low_quality and highest > zero:
+            for a in range(n):
+                is_best[a] |= row[a] == highest
+    for a in range(n):
+        if best[a] >= fg_iou or is_best[a]:
+            matches[a] = best_gt[a]
+        elif best[a] >= bg_iou:
+            matches[a] = BETWEEN
+    return matches
+
+
+def sample_balanced(
+    matches: Tensor, num: int, positive_fraction: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Choose at most `num` boxes at random: (positive indices, negative indices), ascending.
+
+    `matches` [A] is what `match` returns: ≥ 0 is positive, BELOW negative, BETWEEN is never
+    chosen. At most int(num · positive_fraction) are positive; negatives fill the rest, also
+    where positives are missing. Sampling is uniform without replacement, and the generator
+    is drawn from in torchvision's order, positives first: the same seed gives the boxes of
+    its BalancedPositiveNegativeSampler. See Chapter 04.
+    """
+    if num < 0 or not 0 <= positive_fraction <= 1:
+        raise ValueError(
+            f"Sampling needs num ≥ 0 and a fraction in [0, 1], got {num} and {positive_fraction}."
+        )
+    positive = (matches >= 0).nonzero()[:, 0]
+    negative = (matches == BELOW).nonzero()[:, 0]
+    n_positive = min(len(positive), int(num * positive_fraction))
+    n_negative = min(len(negative), num - n_positive)
+    return _choose(positive, n_positive, generator), _choose(negative, n_negative, generator)
+
+
+def _choose(candidates: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` of `candidates` [C], uniformly without replacement, in ascending order: [n]."""
+    order = torch.randperm(len(candidates), generator=generator, device=generator.device)
+    return candidates[order[:n].to(candidates.device)].sort().values
