@@ -15,7 +15,7 @@ import json
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
     `keep_crowd`: whether crowd regions are among the targets, marked `iscrowd` 1. Training leaves
     them out, as the paper's code does; the evaluator reads them from `coco_gt()` in any case.
 
-    Images without objects are kept. Objects without area (COCO train2017 has two) are left out.
+    Images without objects are kept. Objects without area, box or mask, are left out.
     Raises ValueError when the dictionary is not COCO, naming the key that is missing.
     """
 
@@ -125,47 +125,48 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         return coco
 
     def target(self, index: int) -> Target:
-        """The target of one image (see the module). Boxes are clipped to the image."""
+        """The target of one image (see the module). Boxes are clipped to the image.
+
+        COCO's keypoints are pixel indices and its boxes are not: half a pixel is added to each
+        labelled joint, so that (x, y) is a place like any other. Results must take it off again.
+        """
         image = self.images[index]
         h, w = image["height"], image["width"]
-        kept, rles = [], []
+        kept, boxes, rles = [], [], []
         for a in self.annotations(index):
             if a.get("iscrowd", 0) and not self.keep_crowd:
                 continue
+            x, y, box_w, box_h = a["bbox"]
+            box = [max(x, 0.0), max(y, 0.0), min(x + box_w, w), min(y + box_h, h)]  # xywh -> xyxy
             try:
                 rle = segmentation_to_rle(a["segmentation"], h, w)
             except ValueError as error:
-                raise ValueError(
-                    f"{self.name}: annotation {a['id']} of image id {image['id']}: {error}"
-                ) from error
-            box_w, box_h = a["bbox"][2:]
-            if box_w > 0 and box_h > 0 and rle_ops.area(rle) > 0:
-                kept.append(a)
+                where = f"{self.name}: annotation {a['id']} of image id {image['id']}"
+                raise ValueError(f"{where}: {error}") from error
+            area = float(rle_ops.area(rle))
+            if box[2] > box[0] and box[3] > box[1] and area > 0:
+                kept.append({"area": area, "iscrowd": 0, **a})
+                boxes.append(box)
                 rles.append(rle)
-        boxes = torch.tensor([a["bbox"] for a in kept], dtype=torch.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]  # xywh -> xyxy
-        boxes[:, 0::2].clamp_(0, w)
-        boxes[:, 1::2].clamp_(0, h)
-        masks = torch.zeros((0, h, w), dtype=torch.uint8)
-        if rles:  # [H, W, G], columns first -> [G, H, W]
-            masks = torch.from_numpy(rle_ops.decode(rles)).permute(2, 0, 1).contiguous()
-        areas = [
-            a["area"] if "area" in a else rle_ops.area(r) for a, r in zip(kept, rles, strict=True)
-        ]
+        masks = torch.zeros((0, h, w), dtype=torch.uint8)  # [G, H, W]
+        if rles:  # pycocotools gives [H, W, G], columns first
+            masks = torch.from_numpy(np.ascontiguousarray(rle_ops.decode(rles).transpose(2, 0, 1)))
+        labels = [self._label_of[a["category_id"]] for a in kept]
         target = {
-            "boxes": boxes,
-            "labels": torch.tensor(
-                [self._label_of[a["category_id"]] for a in kept], dtype=torch.int64
-            ),
+            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),  # [G, 4]
+            "labels": torch.tensor(labels, dtype=torch.int64),  # [G]
             "masks": masks,
-            "area": torch.tensor(areas, dtype=torch.float32),
-            "iscrowd": torch.tensor([a.get("iscrowd", 0) for a in kept], dtype=torch.int64),
+            "area": torch.tensor([a["area"] for a in kept], dtype=torch.float32),
+            "iscrowd": torch.tensor([a["iscrowd"] for a in kept], dtype=torch.int64),
             "image_id": torch.tensor(image["id"], dtype=torch.int64),
         }
         if self.num_keypoints:
             none = [0] * (3 * self.num_keypoints)
-            points = torch.tensor([a.get("keypoints", none) for a in kept], dtype=torch.float32)
-            target["keypoints"] = points.reshape(len(kept), self.num_keypoints, 3)
+            numbers = [a.get("keypoints", none) for a in kept]
+            points = torch.tensor(numbers, dtype=torch.float32)
+            points = points.reshape(len(kept), self.num_keypoints, 3)
+            points[..., :2] += 0.5 * (points[..., 2:] > 0)
+            target["keypoints"] = points  # [G, 17, 3]
         return target
 
 
@@ -241,7 +242,7 @@ class CocoDataset(CocoFormatDataset):
         return pixels
 
 
-def read_rgb(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_rgb(path: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     """An image file of any mode as RGB uint8 [H, W, 3].
 
     Grey is repeated, a palette looked up, CMYK converted, an alpha channel dropped, 16 bits cut to

@@ -9,17 +9,13 @@ them. Everything that makes the set hard is a field of ShapesConfig. Chapter 12.
 """
 
 import hashlib
-import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as rle_ops
 
 from mrcnn_edu.data import shapes_paint as paint
@@ -35,6 +31,7 @@ from mrcnn_edu.data.shapes_outline import (
     coverage,
     place,
 )
+from mrcnn_edu.data.write import write_split
 
 _MIN_VISIBLE_PIXELS = 12
 _ATTEMPTS = 30  # placements tried before an object is given up
@@ -251,7 +248,8 @@ def _annotate(index: int, shape: _Object, owner: NDArray[np.int64]) -> dict[str,
             if not (0 <= column < size and 0 <= row < size):
                 points += [0, 0, 0]
             else:  # hidden only by an object in front, never by the figure's own thin edge
-                points += [x / UNIT, y / UNIT, 1 if owner[row, column] > index else 2]
+                seen = 1 if owner[row, column] > index else 2
+                points += [x / UNIT - 0.5, y / UNIT - 0.5, seen]  # as COCO: pixel indices
         annotation["keypoints"] = points
         annotation["num_keypoints"] = sum(v > 0 for v in points[2::3])
     return annotation
@@ -270,26 +268,5 @@ class ShapesDataset(CocoFormatDataset):
 
 
 def write_coco(shapes: ShapesSet, folder: str | os.PathLike[str], split: str) -> Path:
-    """Writes `folder`/`split`/NNNNNN.png and `folder`/annotations/instances_`split`.json.
-
-    Returns the path of the JSON. It appears last and at once, so where it exists the set is
-    complete. Raises FileExistsError when the split is there already.
-    """
-    root = Path(folder)
-    images, annotation_file = root / split, root / "annotations" / f"instances_{split}.json"
-    for path in (images, annotation_file):
-        if path.exists():
-            raise FileExistsError(f"{path} exists; delete it or choose another folder")
-    annotation_file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{split}-", dir=root))
-    try:
-        for record, pixels in zip(shapes.ground_truth["images"], shapes.images, strict=True):
-            Image.fromarray(pixels).save(scratch / record["file_name"], compress_level=3)
-        scratch_json = annotation_file.with_suffix(".tmp")
-        scratch_json.write_text(json.dumps(shapes.ground_truth))
-        scratch.chmod(0o755)
-        os.replace(scratch, images)
-        os.replace(scratch_json, annotation_file)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return annotation_file
+    """Writes a set as PNG images and a COCO JSON; see `write_split`. Returns the JSON's path."""
+    return write_split(folder, split, shapes.ground_truth, shapes.images)

@@ -25,7 +25,7 @@ def _smooth(rng: np.random.Generator, h: int, w: int, cell: float) -> Patch:
 
     (rows, wy), (columns, wx) = weights(h), weights(w)
     heights = (2 * rng.random((rows, columns)) - 1).astype(np.float32)
-    return wy @ heights @ wx.T  # [h, w]
+    return (wy @ heights @ wx.T).astype(np.float32)  # [h, w]
 
 
 def texture(rng: np.random.Generator, h: int, w: int, period: float) -> Patch:
@@ -71,7 +71,7 @@ def colour(rng: np.random.Generator, others: list[Patch], min_contrast: float) -
 def ground_colour(rng: np.random.Generator) -> Patch:
     """A colour [3] for the ground, half as vivid as an object's, to rest the eye."""
     vivid = colour(rng, [], 0.0)
-    return (vivid + vivid.mean()) / 2
+    return ((vivid + vivid.mean()) / 2).astype(np.float32)
 
 
 def fill(rng: np.random.Generator, h: int, w: int, base: Patch, strength: float) -> Patch:

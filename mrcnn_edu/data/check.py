@@ -1,0 +1,229 @@
+"""Is this target what the model expects? Ask before the loss is NaN, not after.
+
+In: an image [3, H, W], a target, the number of foreground classes K. Out: nothing, or a ValueError
+with one sentence: what is wrong, with which object of which image, and what to do. The mistakes are
+those people report most: boxes as xywh, boxes without area, COCO's raw ids as labels, masks of
+another size. Cheap enough for every image of a training run. Chapter 12.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_DTYPES = {"boxes": torch.float32, "labels": torch.int64, "masks": torch.uint8}
+_SMALL, _LARGE = 32**2, 96**2  # COCO's limits of "small" and "large", square pixels
+_TOLERANCE = 1e-3  # px, of boxes at the image's border
+
+
+class DetectionDataset(Protocol):
+    """What `check_dataset` needs of a data set."""
+
+    num_classes: int
+    class_names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+def check_target(
+    image: Tensor, target: dict[str, Tensor], num_classes: int, where: str = ""
+) -> None:
+    """Raises ValueError unless `target` is a valid target of `image` for `num_classes` classes.
+
+    `where` names the image in the message, such as "image id 7 of instances.json"; the target's
+    image_id is used when it is empty. No objects at all is valid: boxes [0, 4], masks [0, H, W].
+    """
+    try:
+        _check_boxes(image, target)
+        _check_labels(target, num_classes)
+        _check_masks(image, target)
+    except _Problem as problem:
+        if not where and isinstance(target.get("image_id"), Tensor):
+            where = f"image id {int(target['image_id'])}"
+        raise ValueError(f"{where}: {problem}" if where else str(problem)) from None
+
+
+class _Problem(ValueError):
+    pass
+
+
+def _tensor(target: dict[str, Tensor], key: str, shape: tuple[int | None, ...]) -> Tensor:
+    if key not in target:
+        raise _Problem(
+            f"the target has no '{key}'; it has {', '.join(sorted(target)) or 'nothing'}"
+        )
+    value = target[key]
+    if not isinstance(value, Tensor):
+        raise _Problem(f"'{key}' is a {type(value).__name__}; make it a torch tensor")
+    fits = value.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("G" if s is None else str(s) for s in shape)
+        hint = "; for an image without objects use torch.zeros((0, 4))" if key == "boxes" else ""
+        raise _Problem(f"'{key}' has shape {list(value.shape)}, expected [{wanted}]{hint}")
+    if value.dtype != _DTYPES[key]:
+        raise _Problem(
+            f"'{key}' is {value.dtype}, expected {_DTYPES[key]}: use .to({_DTYPES[key]})"
+        )
+    return value
+
+
+def _check_boxes(image: Tensor, target: dict[str, Tensor]) -> None:
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise _Problem(f"the image has shape {list(image.shape)}, expected [3, H, W]")
+    boxes = _tensor(target, "boxes", (None, 4))
+    if not len(boxes):
+        return
+    height, width = image.shape[1:]
+    # One conversion to Python: for the few boxes of an image that is faster than tensor tests.
+    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        inside = x1 >= -_TOLERANCE and y1 >= -_TOLERANCE
+        inside = inside and x2 <= width + _TOLERANCE and y2 <= height + _TOLERANCE
+        if inside and x2 > x1 and y2 > y1:
+            continue
+        box = f"box {i} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+        if not all(abs(v) < float("inf") for v in (x1, y1, x2, y2)):  # NaN too
+            raise _Problem(f"{box}: not finite; look for a division by a size of zero")
+        if x2 <= x1 or y2 <= y1:
+            as_xywh = x2 > 0 and y2 > 0 and x1 + x2 <= width and y1 + y2 <= height
+            if as_xywh and x1 >= 0 and y1 >= 0:
+                raise _Problem(
+                    f"{box}, with x2 ≤ x1 or y2 ≤ y1: looks like xywh; convert to "
+                    "[x, y, x + width, y + height]"
+                )
+            raise _Problem(
+                f"{box}: it has no area; boxes are [x1, y1, x2, y2] with x2 > x1 and y2 > y1; "
+                "leave such objects out"
+            )
+        raise _Problem(
+            f"{box}: outside the image of width {width} and height {height}; was the image "
+            "resized without its boxes, or are the boxes in 0..1? Scale them, or clip them"
+        )
+
+
+def _check_labels(target: dict[str, Tensor], num_classes: int) -> None:
+    count = len(target["boxes"])
+    labels = _tensor(target, "labels", (None,))
+    if len(labels) != count:
+        raise _Problem(f"{count} boxes but {len(labels)} labels; each object needs one of each")
+    for i, label in enumerate(labels.tolist()):
+        if 1 <= label <= num_classes:
+            continue
+        found = f"label {label} of object {i} is not in 1..{num_classes}"
+        if label == 0:
+            raise _Problem(f"{found}: 0 is the background; count your classes from 1")
+        if num_classes == 80 and label <= 90:
+            raise _Problem(
+                f"{found}: looks like a raw COCO category id (1..90 with holes); "
+                "CocoDataset maps them to 1..80"
+            )
+        raise _Problem(f"{found}: num_classes is too small, or the labels are raw category ids")
+
+
+def _check_masks(image: Tensor, target: dict[str, Tensor]) -> None:
+    boxes, (height, width) = target["boxes"], image.shape[1:]
+    masks = _tensor(target, "masks", (None, None, None))
+    if len(masks) != len(boxes):
+        raise _Problem(f"{len(boxes)} boxes but {len(masks)} masks; each object needs one of each")
+    if masks.shape[1:] != image.shape[1:]:
+        raise _Problem(
+            f"masks are {masks.shape[1]}×{masks.shape[2]}, the image is {height}×{width}: "
+            "resize and crop both together"
+        )
+    if not len(masks):
+        return
+    rows = masks.amax(dim=2)  # [G, H]: one pass over all pixels, the rest is small
+    if int(rows.max()) > 1:
+        raise _Problem(f"masks hold {int(rows.max())}; they must be 0 or 1: use (mask > 0)")
+    used = rows.to(torch.bool)
+    top = used.to(torch.uint8).argmax(dim=1).tolist()
+    bottom = (height - used.flip(1).to(torch.uint8).argmax(dim=1)).tolist()
+    filled = used.any(dim=1).tolist()
+    for i, (_, y1, _, y2) in enumerate(boxes.tolist()):
+        if not filled[i]:
+            raise _Problem(f"the mask of object {i} is empty; leave the object out")
+        shared = min(y2, bottom[i]) - max(y1, top[i])
+        longest = max(y2 - y1, bottom[i] - top[i])
+        if shared < longest / 2 - 2:
+            raise _Problem(
+                f"mask and box of object {i} do not belong together: the mask fills rows "
+                f"{top[i]}..{bottom[i]}, the box {y1:g}..{y2:g}; are both in the same order, and "
+                "is the box [x1, y1, x2, y2]?"
+            )
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What `check_dataset` found. `problems` holds one sentence an image that is not valid."""
+
+    images: int
+    images_without_objects: int
+    objects: int
+    objects_per_class: dict[str, int]
+    small: int
+    medium: int
+    large: int
+    smallest_image: tuple[int, int]
+    largest_image: tuple[int, int]
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        classes = ", ".join(f"{name} {count}" for name, count in self.objects_per_class.items())
+        lines = [
+            f"{self.images} images, {self.images_without_objects} of them without objects; "
+            f"{self.objects} objects",
+            f"images from {self.smallest_image[0]}×{self.smallest_image[1]} "
+            f"to {self.largest_image[0]}×{self.largest_image[1]} (height×width)",
+            f"objects by area: {self.small} small (< 32²), {self.medium} medium, "
+            f"{self.large} large (≥ 96²)",
+            f"objects by class: {classes}",
+            f"{len(self.problems)} problems" + "".join(f"\n  {p}" for p in self.problems[:10]),
+        ]
+        return "\n".join(lines)
+
+
+def check_dataset(dataset: DetectionDataset, max_images: int | None = None) -> DatasetSummary:
+    """Checks the first `max_images` images (all, if None) and counts what is in them.
+
+    A broken target or file does not stop it: its sentence is collected. Raises ValueError when
+    the data set is empty. Chapter 12.
+    """
+    count = len(dataset) if max_images is None else min(len(dataset), max_images)
+    if count == 0:
+        raise ValueError("the data set has no images")
+    labels: Counter[int] = Counter()
+    sizes: list[tuple[int, int]] = []
+    areas: list[float] = []
+    problems: list[str] = []
+    empty = 0
+    for i in range(count):
+        try:
+            image, target = dataset[i]
+            check_target(image, target, dataset.num_classes, where=f"item {i}")
+        except (ValueError, OSError) as problem:
+            problems.append(str(problem))
+            continue
+        sizes.append((image.shape[1], image.shape[2]))
+        labels.update(target["labels"].tolist())
+        areas += target["masks"].sum(dim=(1, 2)).tolist()
+        empty += len(target["labels"]) == 0
+    small, large = sum(a < _SMALL for a in areas), sum(a >= _LARGE for a in areas)
+    by_area = sorted(sizes, key=lambda size: size[0] * size[1]) or [(0, 0)]
+    return DatasetSummary(
+        images=count,
+        images_without_objects=empty,
+        objects=len(areas),
+        objects_per_class={name: labels[k + 1] for k, name in enumerate(dataset.class_names)},
+        small=small,
+        medium=len(areas) - small - large,
+        large=large,
+        smallest_image=by_area[0],
+        largest_image=by_area[-1],
+        problems=problems,
+    )

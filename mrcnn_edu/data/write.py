@@ -1,0 +1,50 @@
+"""Writes a data set to disk in COCO format, whole or not at all.
+
+In: a COCO ground truth and its images, RGB uint8 [H, W, 3], one after the other. Out: a folder
+`split`/ of PNG files and annotations/instances_`split`.json, which pycocotools and CocoDataset
+read. Chapter 12.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mrcnn_edu.provenance import write_atomically
+
+
+def write_split(
+    folder: str | os.PathLike[str],
+    split: str,
+    ground_truth: dict[str, Any],
+    images: Iterable[NDArray[np.uint8]],
+) -> Path:
+    """Writes `folder`/`split`/FILE_NAME for each image and the JSON; returns the JSON's path.
+
+    The images are written to a hidden folder that then takes its name; the JSON comes last. So
+    where the JSON is, the split is complete. Raises FileExistsError when it is there already,
+    ValueError when the number of images is not that of the ground truth.
+    """
+    root = Path(folder)
+    final, annotation_file = root / split, root / "annotations" / f"instances_{split}.json"
+    for path in (final, annotation_file):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; delete it or choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{split}.", dir=root))
+    try:
+        for record, pixels in zip(ground_truth["images"], images, strict=True):
+            Image.fromarray(pixels).save(scratch / record["file_name"], compress_level=3)
+        scratch.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        scratch.rename(final)
+        write_atomically(annotation_file, json.dumps(ground_truth).encode())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return annotation_file
