@@ -1,0 +1,244 @@
+"""RoIAlign, RoIWarp and RoIPool for torch: one call, any device, any layout, any levels.
+
+In: feature maps [N, C, H, W], boxes in image coordinates (xyxy, continuous), as [R, 5] rows
+(image, x1, y1, x2, y2) or as a list of one [Rᵢ, 4] for each image. Out: [R, C, Ph, Pw], rows in
+the order of the boxes, in the layout and type of the features. Names and argument order are
+torchvision's. Mask R-CNN, section 3, "RoIAlign"; Chapter 05 (what), 06 (CPU), 07 (GPU).
+
+- `roi_align`, `roi_warp`, `roi_pool` pool from one map.
+- `multiscale_roi_align`, `..._warp`, `..._pool` pool each box from the level of a feature pyramid
+  that fits its size (`levels.assign_levels`), all levels in one call.
+
+Gradients reach the features, not the boxes, and once only: a second derivative raises
+RuntimeError. Half-precision features are pooled in float32 and cast back, under autocast too.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mrcnn_edu.roi.kernels import roi_max, roi_mean, roi_pool_max
+from mrcnn_edu.roi.levels import assign_levels
+
+Boxes = Tensor | Sequence[Tensor]
+Size = int | tuple[int, int]
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Boxes,
+    output_size: Size,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    *,
+    reduce: str = "mean",
+) -> Tensor:
+    """RoIAlign: no coordinate is rounded. [N, C, H, W] and R boxes to [R, C, Ph, Pw].
+
+    Each box, times `spatial_scale` (1 / stride), is cut into Ph × Pw equal bins; each bin's value
+    is the mean (or `reduce="max"`) of bilinear samples at the middles of `sampling_ratio`²
+    equal parts; 0 or less takes one sample a map pixel, ⌈bin size⌉.
+
+    `aligned=True` subtracts half a pixel, since pixel j's centre is at j + ½; `aligned=False` is
+    the operator as first published, half a pixel off, with boxes of at least one map pixel. A
+    sample more than one pixel outside the map counts as 0.
+    ValueError: wrong shapes, image index outside the batch, NaN in a box (on CPU), unknown
+    `reduce`. TypeError: integer features. Chapter 05.
+    """
+    return _sampled([input], boxes, None, output_size, [spatial_scale], sampling_ratio,
+                    aligned, False, reduce)  # fmt: skip
+
+
+def roi_warp(
+    input: Tensor,
+    boxes: Boxes,
+    output_size: Size,
+    spatial_scale: float,
+    sampling_ratio: int,
+    *,
+    reduce: str = "mean",
+) -> Tensor:
+    """RoIWarp: the box is rounded to whole map pixels, its bins are not. To [R, C, Ph, Pw].
+
+    The four scaled corners are rounded, halves away from zero; the rest is `roi_align` with
+    `aligned=False`. It stands for the operator of MNC (Mask R-CNN, table 2c) and keeps its
+    quantisation of the box. MNC's own layer differs in two things: it takes width = end − start
+    without a minimum, and one bilinear sample, at the corner of each bin rather than inside.
+    Errors as `roi_align`. Chapter 05.
+    """
+    return _sampled([input], boxes, None, output_size, [spatial_scale], sampling_ratio,
+                    False, True, reduce)  # fmt: skip
+
+
+def roi_pool(input: Tensor, boxes: Boxes, output_size: Size, spatial_scale: float) -> Tensor:
+    """RoIPool (Fast R-CNN, section 2.1): box and bins rounded, the largest pixel of each bin.
+
+    The scaled corners are rounded, halves away from zero, and the last pixel belongs to the box:
+    here, as in the reference, width = x2 − x1 + 1. Bin p covers pixels ⌊p · size⌋ to
+    ⌈(p + 1) · size⌉ − 1, so neighbours can overlap by a pixel. An empty bin is 0. Errors as
+    `roi_align`. Chapter 05.
+    """
+    return _pooled([input], boxes, None, output_size, [spatial_scale])
+
+
+def multiscale_roi_align(
+    features: Sequence[Tensor],
+    boxes: Boxes,
+    output_size: Size,
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+    *,
+    reduce: str = "mean",
+    min_level: int = 2,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """`roi_align` of each box on the pyramid level that fits its size. To [R, C, Ph, Pw].
+
+    `features[l]` is level `min_level + l` with scale `spatial_scales[l]`. Boxes go to levels by
+    `assign_levels` (FPN paper, equation 1). Rows keep the order of the boxes; nothing is copied
+    between levels. Chapters 02 and 05.
+    """
+    rule = (min_level, canonical_size, canonical_level)
+    return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
+                    aligned, False, reduce)  # fmt: skip
+
+
+def multiscale_roi_warp(
+    features: Sequence[Tensor],
+    boxes: Boxes,
+    output_size: Size,
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    *,
+    reduce: str = "mean",
+    min_level: int = 2,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """`roi_warp` on the level that fits each box; arguments as `multiscale_roi_align`."""
+    rule = (min_level, canonical_size, canonical_level)
+    return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
+                    False, True, reduce)  # fmt: skip
+
+
+def multiscale_roi_pool(
+    features: Sequence[Tensor],
+    boxes: Boxes,
+    output_size: Size,
+    spatial_scales: Sequence[float],
+    *,
+    min_level: int = 2,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """`roi_pool` on the level that fits each box; arguments as `multiscale_roi_align`."""
+    rule = (min_level, canonical_size, canonical_level)
+    return _pooled(features, boxes, rule, output_size, spatial_scales)
+
+
+Rule = tuple[int, float, int] | None
+
+
+def _sampled(
+    features: Sequence[Tensor],
+    boxes: Boxes,
+    rule: Rule,
+    output_size: Size,
+    scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+    rounded: bool,
+    reduce: str,
+) -> Tensor:
+    """RoIAlign and RoIWarp, once the arguments are in one form."""
+    if reduce not in ("mean", "max"):
+        raise ValueError(f'reduce must be "mean" or "max", got {reduce!r}')
+    maps, rois, levels, size, channels_last = _prepare(features, boxes, rule, output_size, scales)
+    arguments = (maps, rois, levels, size, list(scales), sampling_ratio, aligned, rounded)
+    if reduce == "mean":
+        return roi_mean(*arguments, channels_last).to(features[0].dtype)
+    return roi_max(*arguments, channels_last)[0].to(features[0].dtype)
+
+
+def _pooled(
+    features: Sequence[Tensor], boxes: Boxes, rule: Rule, output_size: Size, scales: Sequence[float]
+) -> Tensor:
+    """RoIPool, once the arguments are in one form."""
+    maps, rois, levels, size, channels_last = _prepare(features, boxes, rule, output_size, scales)
+    out, _ = roi_pool_max(maps, rois, levels, size, list(scales), channels_last)
+    return out.to(features[0].dtype)
+
+
+def _prepare(
+    features: Sequence[Tensor], boxes: Boxes, rule: Rule, output_size: Size, scales: Sequence[float]
+) -> tuple[list[Tensor], Tensor, Tensor, list[int], bool]:
+    """Check the arguments; return (maps, RoIs [R, 5], level of each, [Ph, Pw], channels last)."""
+    _check_features(features, scales)
+    first = features[0]
+    size = [output_size, output_size] if isinstance(output_size, int) else list(output_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"output_size must be a positive int or (height, width), got {size}")
+
+    # Half precision is widened here, in view of autograd and autocast; GPU kernels widen inside.
+    half = first.dtype in (torch.float16, torch.bfloat16)
+    wide = torch.float32 if half else first.dtype
+    maps = [f.to(wide) if half and not f.is_cuda else f for f in features]
+    rois = _as_rois(boxes, first, wide)
+    if rule is None:
+        levels = torch.zeros(rois.shape[0], dtype=torch.int64, device=rois.device)
+    else:
+        low, canonical_size, canonical_level = rule
+        high = low + len(features) - 1
+        levels = assign_levels(rois[:, 1:], low, high, canonical_size, canonical_level) - low
+    # A map with one channel or one pixel is in both layouts; the faster one is taken.
+    channels_last = first.is_contiguous(memory_format=torch.channels_last)
+    return maps, rois, levels, size, channels_last
+
+
+def _check_features(features: Sequence[Tensor], scales: Sequence[float]) -> None:
+    """Raise ValueError or TypeError unless the maps fit each other and their scales."""
+    if len(features) == 0 or len(features) != len(scales):
+        raise ValueError(f"{len(features)} feature maps with {len(scales)} spatial scales")
+    first = features[0]
+    for f, scale in zip(features, scales, strict=True):
+        if f.dim() != 4:
+            raise ValueError(f"features must be [N, C, H, W], got shape {tuple(f.shape)}")
+        if f.shape[:2] != first.shape[:2] or f.dtype != first.dtype or f.device != first.device:
+            raise ValueError(
+                "levels must agree in images, channels, dtype and device: got "
+                f"{tuple(first.shape)} {first.dtype} and {tuple(f.shape)} {f.dtype}"
+            )
+        if scale <= 0:
+            raise ValueError(f"spatial_scale is 1 / stride and positive, got {scale}")
+    if not first.is_floating_point():
+        raise TypeError(f"features must be floating point, got {first.dtype}; use .float()")
+    if min(min(f.shape[1:]) for f in features) < 1:
+        raise ValueError("features must have at least one channel, row and column")
+
+
+def _as_rois(boxes: Boxes, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Either form of boxes as [R, 5] = (image, x1, y1, x2, y2)."""
+    if isinstance(boxes, Tensor):
+        if boxes.dim() != 2 or boxes.shape[1] != 5:
+            raise ValueError(
+                "boxes as a tensor must be [R, 5] = (image, x1, y1, x2, y2), got shape "
+                f"{tuple(boxes.shape)}; for [R, 4] boxes pass a list with one tensor an image"
+            )
+        if boxes.device != like.device:
+            raise ValueError(f"boxes are on {boxes.device}, features on {like.device}")
+        return boxes.detach().to(dtype).contiguous()
+    if len(boxes) != like.shape[0]:
+        raise ValueError(f"boxes: a list of {len(boxes)} for a batch of {like.shape[0]} images")
+    parts = []
+    for n, b in enumerate(boxes):
+        if b.dim() != 2 or b.shape[1] != 4:
+            raise ValueError(f"boxes[{n}] must be [R, 4] xyxy, got shape {tuple(b.shape)}")
+        if b.device != like.device:
+            raise ValueError(f"boxes[{n}] are on {b.device}, features on {like.device}")
+        b = b.detach().to(dtype)
+        parts.append(torch.cat([b.new_full((b.shape[0], 1), n), b], dim=1))  # [Rᵢ, 5]
+    return torch.cat(parts) if parts else like.new_zeros((0, 5), dtype=dtype)
