@@ -52,7 +52,8 @@ class _Problem(ValueError):
     pass
 
 
-def _tensor(target: dict[str, Tensor], key: str, shape: tuple[int | None, ...]) -> Tensor:
+def _tensor(target: dict[str, Tensor], key: str, shape: str) -> Tensor:
+    """The entry, once it is a tensor of that dtype and of a shape written like "[G, 4]"."""
     if key not in target:
         raise _Problem(
             f"the target has no '{key}'; it has {', '.join(sorted(target)) or 'nothing'}"
@@ -60,13 +61,10 @@ def _tensor(target: dict[str, Tensor], key: str, shape: tuple[int | None, ...]) 
     value = target[key]
     if not isinstance(value, Tensor):
         raise _Problem(f"'{key}' is a {type(value).__name__}; make it a torch tensor")
-    fits = value.ndim == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("G" if s is None else str(s) for s in shape)
+    sides = shape.strip("[]").split(", ")
+    if value.ndim != len(sides) or (sides[-1] == "4" and value.shape[-1] != 4):
         hint = "; for an image without objects use torch.zeros((0, 4))" if key == "boxes" else ""
-        raise _Problem(f"'{key}' has shape {list(value.shape)}, expected [{wanted}]{hint}")
+        raise _Problem(f"'{key}' has shape {list(value.shape)}, expected {shape}{hint}")
     if value.dtype != _DTYPES[key]:
         raise _Problem(
             f"'{key}' is {value.dtype}, expected {_DTYPES[key]}: use .to({_DTYPES[key]})"
@@ -77,7 +75,7 @@ def _tensor(target: dict[str, Tensor], key: str, shape: tuple[int | None, ...]) 
 def _check_boxes(image: Tensor, target: dict[str, Tensor]) -> None:
     if image.ndim != 3 or image.shape[0] != 3:
         raise _Problem(f"the image has shape {list(image.shape)}, expected [3, H, W]")
-    boxes = _tensor(target, "boxes", (None, 4))
+    boxes = _tensor(target, "boxes", "[G, 4]")
     if not len(boxes):
         return
     height, width = image.shape[1:]
@@ -109,7 +107,7 @@ def _check_boxes(image: Tensor, target: dict[str, Tensor]) -> None:
 
 def _check_labels(target: dict[str, Tensor], num_classes: int) -> None:
     count = len(target["boxes"])
-    labels = _tensor(target, "labels", (None,))
+    labels = _tensor(target, "labels", "[G]")
     if len(labels) != count:
         raise _Problem(f"{count} boxes but {len(labels)} labels; each object needs one of each")
     for i, label in enumerate(labels.tolist()):
@@ -128,7 +126,7 @@ def _check_labels(target: dict[str, Tensor], num_classes: int) -> None:
 
 def _check_masks(image: Tensor, target: dict[str, Tensor]) -> None:
     boxes, (height, width) = target["boxes"], image.shape[1:]
-    masks = _tensor(target, "masks", (None, None, None))
+    masks = _tensor(target, "masks", "[G, H, W]")
     if len(masks) != len(boxes):
         raise _Problem(f"{len(boxes)} boxes but {len(masks)} masks; each object needs one of each")
     if masks.shape[1:] != image.shape[1:]:
