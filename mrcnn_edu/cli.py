@@ -1,0 +1,289 @@
+"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | data``.
+
+Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
+user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from mrcnn_edu.checkpoint import load_model
+from mrcnn_edu.config import TrainConfig, preset
+from mrcnn_edu.data import nuclei
+from mrcnn_edu.data.check import check_dataset
+from mrcnn_edu.data.coco import CocoDataset, read_rgb
+from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, default_sets, generate, write_coco
+from mrcnn_edu.draw import draw_detections, to_image
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.evaluate import Dataset, coco_results, predict, to_coco
+from mrcnn_edu.provenance import write_json
+from mrcnn_edu.quickstart import measure, metrics_table, quickstart, save_examples
+from mrcnn_edu.train import MODEL, TrainingInterruptedError, train
+
+Device = Annotated[str, tyro.conf.arg(help="cpu, cuda or cuda:1")]
+
+
+@dataclass
+class Data:
+    """Where images come from: the generated Shapes set, or any set in COCO's format."""
+
+    images: Path | None = None
+    """Folder of images; leave it out for Shapes."""
+    annotations: Path | None = None
+    """COCO instances JSON that belongs to the images."""
+
+    def load(self, split: Literal["train", "val"]) -> Dataset:
+        """Return the data set; without paths the default Shapes set of ``split``."""
+        if self.images is None and self.annotations is None:
+            training, validation = default_sets()
+            return ShapesDataset(training if split == "train" else validation)
+        if self.images is None or self.annotations is None:
+            raise UserError("Give both --data.images and --data.annotations, or neither (Shapes).")
+        try:
+            return CocoDataset(self.images, self.annotations)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+
+
+@dataclass
+class Quickstart:
+    """Generate Shapes, train a small Mask R-CNN from scratch, measure it and draw what it sees."""
+
+    out: Path = Path("runs/quickstart")
+    """The run folder."""
+
+    def run(self) -> None:
+        """Run the command."""
+        quickstart(self.out)
+
+
+@dataclass
+class Train:
+    """Train a model from scratch, or go on with the run in --out."""
+
+    preset: str = "tiny_fpn"
+    """Which model: tiny_fpn or r50_fpn. Its number of classes follows the data."""
+    out: Path = Path("runs/train")
+    """The run folder; if it holds an unfinished run, training goes on there."""
+    data: Data = field(default_factory=Data)
+    train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    short_side: int | None = None
+    """Scale images to this shorter side; 0 takes them as they are. Default: the preset's."""
+    device: Device = "cpu"
+
+    def run(self) -> None:
+        """Run the command."""
+        config = preset(self.preset)
+        dataset = self.data.load("train")
+        config = dataclasses.replace(config, num_classes=dataset.num_classes)
+        if self.short_side is not None:
+            config = dataclasses.replace(config, short_side=self.short_side)
+        train(config, self.train, dataset, self.out, self.device)
+        Console().print(
+            f"Done: {self.out / MODEL}. Measure it with "
+            f"`mrcnn-edu evaluate --checkpoint {self.out / MODEL}` and the same --data options."
+        )
+
+
+@dataclass
+class Evaluate:
+    """Measure a checkpoint on a data set as COCO does."""
+
+    checkpoint: Path
+    """A model.safetensors, or the run folder that holds one."""
+    data: Data = field(default_factory=Data)
+    max_detections: int = 100
+    """Detections of an image that count. Dense sets such as nuclei need 300."""
+    out: Path | None = None
+    """Folder for detections.json, metrics.json and examples.png; nothing is written without it."""
+    device: Device = "cpu"
+
+    def run(self) -> None:
+        """Run the command."""
+        loaded = load_model(self.checkpoint)
+        dataset = self.data.load("val")
+        _check_classes(loaded.categories.names, dataset)
+        model = loaded.model.to(self.device)
+        model.config = dataclasses.replace(model.config, detections_per_image=self.max_detections)
+        results = coco_results(model, dataset)
+        metrics = measure(dataset, results, self.max_detections)
+        Console().print(metrics_table(metrics, f"{len(dataset)} images"))
+        if self.out is not None:
+            write_json(self.out / "detections.json", results)
+            write_json(self.out / "metrics.json", metrics)
+            save_examples(self.out / "examples.png", model, dataset, range(min(6, len(dataset))))
+
+
+@dataclass
+class Predict:
+    """Detect objects in pictures: an overlay PNG and COCO JSON for each."""
+
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files."""
+    checkpoint: Path
+    """A model.safetensors, or the run folder that holds one."""
+    out: Path = Path("runs/predict")
+    """Where NAME.png and NAME.json go."""
+    min_score: float = 0.5
+    """Detections below this score are not drawn; the JSON holds them all."""
+    device: Device = "cpu"
+
+    def run(self) -> None:
+        """Run the command."""
+        if not self.pictures:
+            raise UserError("Name at least one picture: mrcnn-edu predict PHOTO.jpg --checkpoint …")
+        loaded = load_model(self.checkpoint)
+        model, categories = loaded.model.to(self.device), loaded.categories
+        for number, path in enumerate(self.pictures):
+            try:
+                image = to_image(read_rgb(path))
+            except (ValueError, OSError, SyntaxError) as error:
+                raise UserError(f"Cannot read {path} as an image ({error}).") from error
+            found = predict(model, [image])[0]
+            size = (image.shape[1], image.shape[2])
+            results = to_coco(
+                found, number, size, lambda label: categories.ids[label - 1], model.config
+            )
+            for result in results:
+                result["category"] = categories.names[categories.ids.index(result["category_id"])]
+            content = {
+                "file_name": path.name,
+                "height": size[0],
+                "width": size[1],
+                "detections": results,
+            }
+            picture = draw_detections(
+                image,
+                found,
+                categories.names,
+                self.min_score,
+                scale=max(1, 512 // max(size)),
+                paste=model.config.mask_paste,
+                threshold=model.config.mask_threshold,
+            )
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                picture.save(self.out / f"{path.stem}.png")
+                write_json(self.out / f"{path.stem}.json", content)
+            except OSError as error:
+                raise UserError(
+                    f"Cannot write to {self.out} ({error}). Choose a folder with --out."
+                ) from error
+            shown = sum(r["score"] >= self.min_score for r in results)
+            Console().print(
+                f"{path}: {len(results)} detections, {shown} with a score of at least "
+                f"{self.min_score} drawn in {self.out / path.stem}.png",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+@dataclass
+class WriteShapes:
+    """Write a Shapes set to disk in COCO's format."""
+
+    out: Path
+    """Folder for SPLIT/*.png and annotations/instances_SPLIT.json."""
+    images: int = 1500
+    seed: int = 1
+    split: str = "train"
+    shapes: ShapesConfig = field(default_factory=ShapesConfig)
+
+    def run(self) -> None:
+        """Run the command."""
+        try:
+            path = write_coco(generate(self.shapes, self.images, self.seed), self.out, self.split)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+        Console().print(f"Wrote {self.images} images and {path}", soft_wrap=True)
+
+
+@dataclass
+class CheckData:
+    """Look at every image and target of a data set before training on it."""
+
+    data: Data = field(default_factory=Data)
+    max_images: int = 0
+    """Look at the first so many only; 0 looks at all."""
+
+    def run(self) -> None:
+        """Run the command."""
+        try:
+            summary = check_dataset(self.data.load("train"), self.max_images or None)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+        Console().print(str(summary))
+
+
+@dataclass
+class ConvertNuclei:
+    """Turn the official 2018 Data Science Bowl folder into COCO format."""
+
+    source: Path
+    """The unpacked stage1_train folder."""
+    out: Path
+
+    def run(self) -> None:
+        """Run the command."""
+        try:
+            path = nuclei.convert_nuclei(self.source, self.out)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+        Console().print(f"Wrote {path}", soft_wrap=True)
+
+
+@dataclass
+class DataCommand:
+    """Generate, check and convert data sets."""
+
+    command: (
+        Annotated[WriteShapes, tyro.conf.subcommand("shapes")]
+        | Annotated[CheckData, tyro.conf.subcommand("check")]
+        | Annotated[ConvertNuclei, tyro.conf.subcommand("nuclei")]
+    )
+
+    def run(self) -> None:
+        """Run the command."""
+        self.command.run()
+
+
+Command = (
+    Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``mrcnn-edu``; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
+    command: Any = tyro.cli(Command, prog="mrcnn-edu", args=arguments)
+    try:
+        command.run()
+    except TrainingInterruptedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except UserError as error:
+        print(f"mrcnn-edu: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _check_classes(names: Sequence[str], dataset: Dataset) -> None:
+    if list(names) != list(dataset.class_names):
+        raise UserError(
+            f"The checkpoint knows {len(names)} classes ({', '.join(names[:4])} …), the data set "
+            f"{dataset.num_classes} ({', '.join(dataset.class_names[:4])} …). Evaluate on the data "
+            "set the model was trained for: give --data.images and --data.annotations."
+        )
+
+
+if __name__ == "__main__":
+    main()

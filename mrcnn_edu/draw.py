@@ -1,0 +1,202 @@
+"""Pictures: detections over an image, beside the ground truth, and the curves of a run.
+
+:func:`overlay` works on plain arrays and needs only Pillow; the figures need matplotlib. Colours
+are Okabe and Ito's, which colour-blind readers can tell apart.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.model import Detections
+
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+LOSSES = ("rpn_objectness", "rpn_box", "box_class", "box", "mask")
+
+
+def overlay(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Sequence[str],
+    masks: Tensor,
+    scale: int = 1,
+    opacity: float = 0.45,
+) -> Image.Image:
+    """Paint boxes, masks and labels over an image.
+
+    Args:
+        image: uint8 [3, H, W], RGB.
+        boxes: [G, 4] xyxy in pixels of the image.
+        labels: G short texts; "" for none.
+        masks: [G, H, W], 0 or 1.
+        scale: enlarge the picture this many times, so that a line is thin on small images.
+        opacity: of the masks, 0..1.
+
+    Returns:
+        an RGB picture of (W · scale) × (H · scale) pixels.
+    """
+    picture = image.permute(1, 2, 0).cpu().numpy().astype(np.float32)  # [H, W, 3]
+    picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    for i, mask in enumerate(masks.cpu().numpy().astype(bool)):
+        colour = np.array(COLOURS[i % len(COLOURS)], np.float32)
+        inside = mask.repeat(scale, axis=0).repeat(scale, axis=1)  # [H·scale, W·scale]
+        alpha = np.where(_outline(inside, max(1, scale // 2)), 1.0, opacity * inside)[..., None]
+        picture = picture * (1 - alpha) + colour * alpha
+    canvas = Image.fromarray(picture.round().astype(np.uint8))
+    draw = ImageDraw.Draw(canvas)
+    side = min(canvas.size)
+    font = ImageFont.load_default(size=max(10, side // 32))
+    line = max(1, side // 300)
+    corners = (boxes.cpu() * scale).tolist()
+    for i, (x1, y1, x2, y2) in enumerate(corners):
+        x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the line lies on the box's last pixel
+        draw.rectangle([x1, y1, x2, y2], outline=COLOURS[i % len(COLOURS)], width=line)
+    for i, (corner, text) in enumerate(zip(corners, labels, strict=True)):
+        if text:
+            _label(draw, (corner[0], corner[1]), text, COLOURS[i % len(COLOURS)], font, canvas.size)
+    return canvas
+
+
+def draw_detections(
+    image: Tensor,
+    detections: Detections,
+    names: Sequence[str],
+    min_score: float = 0.5,
+    scale: int = 1,
+    paste: mask_ops.Dialect = "continuous",
+    threshold: float = 0.5,
+) -> Image.Image:
+    """Paint the detections of an image with at least ``min_score``.
+
+    Args:
+        image: uint8 [3, H, W].
+        detections: in pixels of the image.
+        names: the name of each class, label 1 first.
+        min_score: leave out detections below.
+        scale: see :func:`overlay`.
+        paste: dialect of :func:`mrcnn_edu.masks.paste`.
+        threshold: probability from which a pixel is in the mask.
+    """
+    shown = (detections.scores >= min_score).cpu()
+    boxes, labels = detections.boxes.cpu()[shown], detections.labels.cpu()[shown]
+    size = (image.shape[1], image.shape[2])
+    masks = mask_ops.paste(detections.masks.cpu()[shown], boxes, size, dialect=paste) >= threshold
+    scores = detections.scores.cpu()[shown]
+    texts = [
+        f"{names[label - 1]} {score:.2f}"
+        for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+    ]
+    return overlay(image, boxes, texts, masks, scale)
+
+
+def draw_target(
+    image: Tensor, target: dict[str, Tensor], names: Sequence[str], scale: int = 1
+) -> Image.Image:
+    """Paint the ground truth of an image: uint8 [3, H, W] and its target."""
+    texts = [names[label - 1] for label in target["labels"].tolist()]
+    return overlay(image, target["boxes"], texts, target["masks"], scale)
+
+
+def save_comparison(
+    path: Path,
+    rows: Sequence[tuple[Image.Image, Image.Image]],
+    columns: int = 3,
+) -> None:
+    """Save pairs (ground truth, detections) as one picture, ``columns`` pairs a row."""
+    from matplotlib.figure import Figure
+
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(4.4 * columns, 2.35 * lines), layout="constrained", dpi=150)
+    axes = figure.subplots(lines, 2 * columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (truth, found) in enumerate(rows):
+        line, column = divmod(i, columns)
+        for axis, picture, title in (
+            (axes[line, 2 * column], truth, "ground truth"),
+            (axes[line, 2 * column + 1], found, "detected"),
+        ):
+            axis.imshow(np.asarray(picture))
+            axis.set_title(title, fontsize=9)
+    figure.savefig(path)
+
+
+def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50) -> None:
+    """Draw the five losses of a run, averaged over ``smooth`` steps, and the learning rate.
+
+    Args:
+        path: the picture to write.
+        metrics: as :func:`mrcnn_edu.train.read_metrics` returns them.
+        smooth: steps of the moving average; shorter runs take what they have.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=150)
+    axis = figure.subplots()
+    steps = np.array([m["step"] for m in metrics])
+    window = max(1, min(smooth, len(steps) // 4))
+    kernel = np.ones(window) / window
+    for name, colour in zip(LOSSES, COLOURS, strict=False):
+        values = np.array([m[name] for m in metrics])
+        axis.plot(
+            steps[window - 1 :],
+            np.convolve(values, kernel, mode="valid"),
+            color=np.array(colour) / 255,
+            label=name.replace("_", " "),
+        )
+    axis.set(xlabel="step", ylabel=f"loss (mean of {window} steps)", yscale="log")
+    axis.grid(alpha=0.3)
+    rates = axis.twinx()
+    rates.plot(steps, [m["lr"] for m in metrics], color="0.6", linestyle=":", label="learning rate")
+    rates.set_ylabel("learning rate", color="0.4")
+    lines = axis.get_lines() + rates.get_lines()
+    axis.legend(lines, [str(line.get_label()) for line in lines], ncols=3, fontsize=8)
+    figure.savefig(path)
+
+
+def to_image(array: NDArray[np.uint8]) -> Tensor:
+    """Turn an RGB array [H, W, 3] into the tensor [3, H, W] that this module draws on."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Pixels of the mask [H, W] that are within ``width`` of its edge."""
+    inner = mask.copy()
+    for _ in range(width):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    text: str,
+    colour: tuple[int, int, int],
+    font: Any,
+    size: tuple[int, int],
+) -> None:
+    """Write a text on its colour, above the box's corner where there is room, else inside."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 4, bottom - top + 4
+    x = min(max(0, corner[0]), max(0, size[0] - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    y = min(max(0, y), max(0, size[1] - height))
+    draw.rectangle([x, y, x + width, y + height], fill=colour)
+    dark = sum(c * w for c, w in zip(colour, (0.3, 0.59, 0.11), strict=True)) < 120
+    draw.text((x + 2 - left, y + 2 - top), text, fill=(255,) * 3 if dark else (0,) * 3, font=font)

@@ -1,0 +1,40 @@
+"""Feature pyramid network: C2 to C5 go in, P2 to P6 come out, all with the same channels.
+
+Lin et al. (2017), §3: each trunk map passes a 1×1 convolution, is added to the coarser level above
+it enlarged twofold, and passes a 3×3 convolution. P6, for the largest anchors, is P5 subsampled
+(their footnote 1). Chapter 02.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FPN(nn.Module):
+    """The pyramid over four trunk maps.
+
+    Args:
+        in_channels: channels of C2, C3, C4 and C5.
+        channels: channels of every level of the pyramid.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.output = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+        )
+        for conv in [*self.lateral, *self.output]:
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return P2, …, P6 of C2, …, C5: each [N, C, H / s, W / s] for s = 4, 8, 16, 32, 64."""
+        inner = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]  # [N, C, H_l, W_l]
+        for level in reversed(range(len(inner) - 1)):
+            size = inner[level].shape[-2:]  # H and W of the finer map may be odd
+            inner[level] = inner[level] + F.interpolate(inner[level + 1], size=size, mode="nearest")
+        pyramid = [conv(x) for conv, x in zip(self.output, inner, strict=True)]
+        pyramid.append(F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))  # P6
+        return pyramid

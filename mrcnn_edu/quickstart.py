@@ -1,0 +1,133 @@
+"""The quickstart: generate Shapes, train the tiny model, measure it, and draw what it sees.
+
+One command, a few minutes, no download. The folder ``runs/quickstart/`` afterwards holds the
+configuration, a line of losses a step, the checkpoint, the detections in COCO's format, and two
+pictures. Interrupted, it goes on where it was. Chapter 00 looks at what it made.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
+from mrcnn_edu.data.shapes import ShapesDataset, default_sets
+from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
+from mrcnn_edu.evaluate import METRICS, Dataset, coco_metrics, coco_results, predict
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.provenance import write_json
+from mrcnn_edu.train import METRICS as METRICS_FILE
+from mrcnn_edu.train import MODEL, read_metrics, train
+
+QUICKSTART_TRAIN = TrainConfig(steps=2000)
+
+
+def quickstart(
+    folder: Path,
+    train_config: TrainConfig = QUICKSTART_TRAIN,
+    model_config: ModelConfig = TINY_FPN,
+) -> dict[str, Any]:
+    """Train and evaluate the tiny model on Shapes, write the run folder, print a short table.
+
+    Args:
+        folder: where everything goes.
+        train_config: the schedule.
+        model_config: the model.
+
+    Returns:
+        box and mask metrics in percent, and the seconds each part took.
+
+    Raises:
+        UserError: see :func:`mrcnn_edu.train.train`.
+    """
+    console = Console()
+    start = time.perf_counter()
+    console.print("[bold]1/4[/] Generating Shapes: 1,500 training and 200 validation images …")
+    training_set, validation_set = (ShapesDataset(s) for s in default_sets())
+    generated = time.perf_counter()
+    console.print(
+        "[bold]2/4[/] Training from scratch. Ctrl-C stops and saves; the same command goes on. "
+        "The first step compiles kernels, once per machine."
+    )
+    model = train(model_config, train_config, training_set, folder)
+    trained = time.perf_counter()
+    console.print("[bold]3/4[/] Evaluating on 200 images the model has not seen …")
+    results = coco_results(model, validation_set, batch_size=8)
+    metrics = measure(validation_set, results)
+    evaluated = time.perf_counter()
+    console.print("[bold]4/4[/] Drawing …")
+    configs = {
+        "model": dataclasses.asdict(model_config),
+        "train": dataclasses.asdict(train_config),
+    }
+    write_json(folder / "config.json", configs)
+    write_json(folder / "detections.json", results)
+    save_examples(folder / "detections.png", model, validation_set, range(6), scale=3)
+    save_curves(folder / "curves.png", read_metrics(folder / METRICS_FILE))
+    seconds = {
+        "generate": round(generated - start, 1),
+        "train": round(trained - generated, 1),
+        "evaluate": round(evaluated - trained, 1),
+        "total": round(time.perf_counter() - start, 1),
+    }
+    write_json(folder / "summary.json", {**metrics, "seconds": seconds})
+    console.print(metrics_table(metrics, f"Shapes, {len(validation_set)} unseen images"))
+    minutes = seconds["total"] / 60
+    console.print(f"{minutes:.1f} minutes. Everything is in [bold]{folder}/[/]; look at ", end="")
+    console.print(f"{folder / 'detections.png'} first.\n\nThree things to try next:")
+    console.print(
+        f"  mrcnn-edu predict YOUR_PICTURE.jpg --checkpoint {folder / MODEL}\n"
+        "  mrcnn-edu train --steps 4000 --out runs/longer   # twice the steps: what is it worth?\n"
+        "  make lab   # the course; notebook 00 opens this model stage by stage",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return {**metrics, "seconds": seconds}
+
+
+def measure(
+    dataset: Dataset, results: Sequence[dict[str, Any]], max_detections: int = 100
+) -> dict[str, dict[str, float | None]]:
+    """Box and mask metrics of COCO results on a data set: {"box": {…}, "mask": {…}}."""
+    truth = dataset.coco_gt()
+    return {
+        name: coco_metrics(truth, results, iou_type, max_detections)
+        for name, iou_type in (("box", "bbox"), ("mask", "segm"))
+    }
+
+
+def metrics_table(metrics: dict[str, Any], title: str) -> Table:
+    """The twelve numbers as a table; a range without ground truth says so."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in METRICS:
+        table.add_column(name, justify="right")
+    for kind in ("box", "mask"):
+        cells = [metrics[kind][name] for name in METRICS]
+        table.add_row(kind, *("no objects" if v is None else f"{v:.1f}" for v in cells))
+    return table
+
+
+def save_examples(
+    path: Path, model: MaskRCNN, dataset: Dataset, indices: Sequence[int], scale: int = 1
+) -> None:
+    """Draw ground truth and detections of some images side by side."""
+    pairs = []
+    for i in indices:
+        image, target = dataset[i]
+        found = predict(model, [image])[0]
+        truth = draw_target(image, target, dataset.class_names, scale)
+        detected = draw_detections(
+            image,
+            found,
+            dataset.class_names,
+            scale=scale,
+            paste=model.config.mask_paste,
+            threshold=model.config.mask_threshold,
+        )
+        pairs.append((truth, detected))
+    save_comparison(path, pairs)
