@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor
 
-from . import mask_kernels
+from mrcnn_edu import mask_kernels
 
 Dialect = Literal["continuous", "torchvision"]
 
@@ -101,8 +102,9 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, index: Tensor, size: int, aligne
     mask of each box, `size` is M. A value in [0, 1] is the mean of bilinear samples, as many
     as the cell has pixels, which is RoIAlign with adaptive sampling (Mask R-CNN, section 3).
     `aligned=False` is torchvision's `project_masks_on_boxes`, half a pixel off; `True` reads
-    the mask where the box is. No mask is copied. Raises ValueError for shapes that do not
-    fit and for an index without a mask. See Chapters 05 and 09.
+    the mask where the box is. On the CPU no mask is copied; masks on another device go
+    through torchvision's RoIAlign there. Raises ValueError for shapes that do not fit and
+    for an index without a mask. See Chapters 05 and 09.
     """
     if masks.ndim != 3 or boxes.ndim != 2 or boxes.shape[1] != 4 or index.shape != boxes.shape[:1]:
         raise ValueError(
@@ -114,7 +116,11 @@ def crop_to_boxes(masks: Tensor, boxes: Tensor, index: Tensor, size: int, aligne
             f"Mask targets: index runs from {int(index.min())} to {int(index.max())}, but there "
             f"are {len(masks)} masks. Pass positive boxes only: their matches are ≥ 0."
         )
-    bitmaps = masks.detach().to(torch.uint8).contiguous().cpu().numpy()  # [G, H, W]
+    if masks.device.type != "cpu":
+        rois = torch.cat((index[:, None].to(boxes), boxes), dim=1).float()  # [R, 5]
+        crops = torchvision.ops.roi_align(masks[:, None].float(), rois, size, aligned=aligned)
+        return crops[:, 0]  # [R, M, M]
+    bitmaps = masks.detach().to(torch.uint8).contiguous().numpy()  # [G, H, W]
     corners = _finite(boxes)  # [R, 4]
     rows = index.to(torch.int64).contiguous().cpu().numpy()  # [R]
     targets = mask_kernels.crop(bitmaps, corners, rows, size, aligned)  # [R, M, M]
@@ -127,7 +133,7 @@ def paste(
     """Lay predicted masks over their boxes in an image: probabilities [D, H, W] float32.
 
     `masks` [D, M, M] probabilities, `boxes` [D, 4] in pixels, `size` (H, W). Everything
-    outside is 0. Two dialects, half a pixel and some tenths of an AP apart:
+    outside is 0. Two dialects, up to half a pixel apart:
 
     - "continuous": the M × M cells divide the box evenly; a pixel gets the bilinear value of
       the mask at the pixel's centre, and the mask fades to 0 over the outer half cell. This
