@@ -91,7 +91,10 @@ def mean_backward(
     channels_last: bool,
 ) -> list[Tensor]:
     """Gradient of `mean_forward` for each level, of the given [N, C, H, W] shapes."""
-    how = [(scale, aligned, rounded, sampling_ratio) for scale in scales]
+    how = [
+        (scale, aligned, rounded, sampling_ratio, gradient.shape[3], shape[3])
+        for scale, shape in zip(scales, shapes, strict=True)
+    ]
     return _backward(cpu_mean.backward, [gradient], rois, levels, shapes, how, channels_last)
 
 
@@ -108,7 +111,10 @@ def max_backward(
     channels_last: bool,
 ) -> list[Tensor]:
     """Gradient of `max_forward` for each level."""
-    how = [(scale, aligned, rounded, sampling_ratio) for scale in scales]
+    how = [
+        (scale, aligned, rounded, sampling_ratio, gradient.shape[3], shape[3])
+        for scale, shape in zip(scales, shapes, strict=True)
+    ]
     arrays = [gradient, argmax]
     return _backward(cpu_max.sampled_backward, arrays, rois, levels, shapes, how, channels_last)
 
@@ -163,30 +169,24 @@ def _forward(
     shape = (rois.shape[0], channels, *size)
     copy = not channels_last and _worth_a_copy([f.shape for f in features], rois, size)
     out = _new(np.empty, shape, features[0].dtype, channels_last or copy)
-    outputs = [_as_rows(out)]
+    outputs = [_as_array(out)]
     argmax = _new(
         np.empty, shape if with_argmax else (0, 0, 0, 0), torch.int32, channels_last or copy
     )
     if with_argmax:
-        outputs.append(_as_rows(argmax))
+        outputs.append(_as_array(argmax))
     boxes = rois.numpy()
     for feature, scale, rows in zip(
         features, scales, _rows_by_level(levels, len(features)), strict=True
     ):
-        if rows.size:
-            work = rows.size * size[0] * size[1] * channels * 4
-            source = _as_map(_laid_out(feature, channels_last or copy))
-            run(
-                kernel,
-                threads_for(work),
-                source,
-                feature.shape[3],
-                boxes,
-                rows,
-                scale,
-                *how,
-                *outputs,
-            )
+        if rows.size == 0:
+            continue
+        source = _as_array(_laid_out(feature, channels_last or copy))
+        workers = threads_for(rows.size * size[0] * size[1] * channels * 4)
+        run(
+            kernel, workers,
+            source, feature.shape[3], boxes, rows, scale, *how, size[1], *outputs,
+        )  # fmt: skip
     return _laid_out(out, channels_last), _laid_out(argmax, channels_last)
 
 
@@ -203,15 +203,14 @@ def _backward(
     gradient = arrays[0]
     size = (gradient.shape[2], gradient.shape[3])
     copy = not channels_last and _worth_a_copy(shapes, rois, size)
-    sources = [_as_rows(_laid_out(a, channels_last or copy)) for a in arrays]
+    sources = [_as_array(_laid_out(a, channels_last or copy)) for a in arrays]
     boxes = rois.numpy()
     result = []
     for shape, more, rows in zip(shapes, how, _rows_by_level(levels, len(shapes)), strict=True):
         out = _new(np.zeros, shape, gradient.dtype, channels_last or copy)
         if rows.size:
-            work = rows.size * gradient[0].numel() * 8
-            width = (shape[3],) if more else ()
-            run(kernel, threads_for(work), *sources, boxes, rows, *more, *width, _as_map(out))
+            workers = threads_for(rows.size * gradient[0].numel() * 8)
+            run(kernel, workers, *sources, boxes, rows, *more, _as_array(out))
         result.append(_laid_out(out, channels_last))
     return result
 
@@ -238,13 +237,8 @@ def _laid_out(tensor: Tensor, channels_last: bool) -> Tensor:
     return tensor.detach().contiguous(memory_format=layout)
 
 
-def _as_rows(tensor: Tensor) -> Array:
-    """[R, C, Ph, Pw] of either layout as [R, Ph, Pw, C]."""
-    return tensor.permute(0, 2, 3, 1).numpy()
-
-
-def _as_map(tensor: Tensor) -> Array:
-    """[N, C, H, W] of either layout as [N, H·W, C]; never a copy."""
+def _as_array(tensor: Tensor) -> Array:
+    """[A, C, H, W] of either layout as [A, H·W, C], which is how kernels see it; never a copy."""
     return tensor.flatten(2).transpose(1, 2).numpy()
 
 
