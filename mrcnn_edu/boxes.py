@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from .nms_kernels import greedy_nms
+from mrcnn_edu.nms_kernels import greedy_nms
 
 # A predicted box may be at most 1000 / 16 = 62.5 times its anchor. Without the clamp, exp()
 # of an early, untrained delta overflows and the loss turns into NaN.
@@ -287,7 +287,9 @@ def _round_down(threshold: float, dtype: np.dtype) -> np.floating:
     greater than the threshold and being greater than this are the same.
     """
     rounded = dtype.type(threshold)
-    return np.nextafter(rounded, dtype.type(-1)) if rounded > threshold else rounded
+    if float(rounded) > threshold:  # NumPy itself would round the threshold to compare
+        rounded = np.nextafter(rounded, dtype.type(-1))
+    return rounded
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

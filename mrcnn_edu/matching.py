@@ -13,7 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .boxes import iou
+from mrcnn_edu.boxes import iou
 
 BELOW = -1  # IoU with every ground truth is under the lower threshold: a negative
 BETWEEN = -2  # between the two thresholds: neither positive nor negative, ignored
@@ -33,7 +33,7 @@ def match(
     where that IoU is ≥ `fg_iou`; BELOW (−1) where it is < `bg_iou`; BETWEEN (−2) otherwise.
     With `allow_low_quality`, the boxes with the highest IoU of some ground truth, ties
     included, also get the index of *their* best ground truth, however low it is: so no
-    object goes without an anchor. With G = 0 every box is BELOW.
+    object goes without an anchor. With G = 0 every box is BELOW. IoUs are float32.
 
     Equal to torchvision's Matcher on `box_iou`, with one exception: the low-quality rule
     passes over a ground truth that overlaps no box at all. There torchvision turns every

@@ -19,8 +19,7 @@ from torchvision.models.detection._utils import BoxCoder
 
 from mrcnn_edu import boxes as ops
 
-settings.register_profile("boxes", deadline=None, max_examples=60)
-settings.load_profile("boxes")
+several = settings(deadline=None, max_examples=60)  # no deadline: the first call compiles
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -56,6 +55,7 @@ def test_iou_by_hand() -> None:
     assert ops.area(b).tolist() == [4.0, 4.0, 4.0]
 
 
+@several
 @given(seeds, st.integers(0, 12), st.integers(0, 12))
 def test_iou_is_torchvisions(seed: int, n: int, m: int) -> None:
     a, b = grid_boxes(n, seed), grid_boxes(m, seed + 1)
@@ -100,6 +100,7 @@ def test_decode_of_several_classes_broadcasts() -> None:
     assert torch.equal(ops.decode(deltas, anchors[:, None], (10.0, 10.0, 5.0, 5.0)), expected)
 
 
+@several
 @given(seeds, st.sampled_from([0, 1, 50]))
 def test_decode_inverts_encode(seed: int, n: int) -> None:
     boxes, anchors = random_boxes(n, seed), random_boxes(n, seed + 1)
@@ -138,6 +139,7 @@ def test_code_of_half_precision_is_float32() -> None:
 # ---------------------------------------------------------------- clip, size, flip, format
 
 
+@several
 @given(seeds, st.sampled_from([0, 1, 30]))
 def test_clip_and_keep_large_are_torchvisions(seed: int, n: int) -> None:
     boxes = random_boxes(n, seed, size=100)
@@ -166,6 +168,7 @@ def test_formats_are_torchvisions() -> None:
     assert torch.equal(ops.from_xywh(xywh), torchvision.ops.box_convert(xywh, "xywh", "xyxy"))
 
 
+@several
 @given(seeds)
 def test_hflip_mirrors_the_pixels(seed: int) -> None:
     g = generator(seed)
@@ -196,6 +199,7 @@ def test_nms_by_hand() -> None:
     assert ops.nms_reference(boxes, scores, 0.5) == [1, 0, 2]
 
 
+@several
 @given(
     seeds,
     st.integers(0, 150),
@@ -252,6 +256,7 @@ def test_nms_ignores_gradients() -> None:
     assert not ops.nms(boxes, scores, 0.5).requires_grad
 
 
+@several
 @given(seeds, st.integers(0, 120), st.integers(1, 6))
 def test_batched_nms_is_torchvisions_nms_per_group(seed: int, n: int, n_groups: int) -> None:
     boxes = grid_boxes(n, seed)
@@ -291,6 +296,7 @@ def test_batched_nms_does_not_shift_coordinates() -> None:
     assert ops.batched_nms(boxes, scores, groups, 0.5).tolist() == [0, 1, 2]
 
 
+@several
 @given(st.floats(0, 1), st.integers(-2, 2))
 @example(0.7, 0)
 @example(0.1, 0)

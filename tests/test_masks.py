@@ -22,8 +22,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image, project
 
 from mrcnn_edu import masks as ops
 
-settings.register_profile("masks", deadline=None, max_examples=60)
-settings.load_profile("masks")
+several = settings(deadline=None, max_examples=60)  # no deadline: the first call compiles
 
 # pycocotools 2.0 under NumPy 2; nothing we can put right.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -57,6 +56,7 @@ def random_boxes(n: int, size: tuple[int, int], seed: int = 0) -> Tensor:
 # ---------------------------------------------------------------- RLE, polygons, boxes
 
 
+@several
 @given(seeds, st.integers(1, 30), st.integers(1, 30), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 def test_rle_is_pycocotools(seed: int, height: int, width: int, density: float) -> None:
     mask = (torch.rand(height, width, generator=generator(seed)) < density).to(torch.uint8)
@@ -116,6 +116,7 @@ def test_cocos_own_annotations() -> None:
     assert kinds == {list, dict}
 
 
+@several
 @given(seeds, st.integers(1, 9), st.integers(1, 9))
 def test_boxes_of_masks_are_pycocotools(seed: int, height: int, width: int) -> None:
     masks = (torch.rand(6, height, width, generator=generator(seed)) < 0.15).to(torch.uint8)
@@ -153,6 +154,7 @@ def test_targets_are_torchvisions(size: tuple[int, int], cells: int) -> None:
     assert (old - new).abs().max() > 0.1  # half a pixel shows
 
 
+@several
 @given(seeds, st.booleans())
 def test_targets_of_odd_boxes(seed: int, aligned: bool) -> None:
     """Corners on half pixels, up to two image sizes away; without `aligned` in any order."""
@@ -274,6 +276,7 @@ def test_dialects_differ_by_half_a_pixel() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["continuous", "torchvision"])
+@several
 @given(
     seeds,
     st.sampled_from([1, 2, 7, 28]),

@@ -14,8 +14,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.matching import BELOW, BETWEEN, _match_blocks, match, sample_balanced
 
-settings.register_profile("matching", deadline=None, max_examples=80)
-settings.load_profile("matching")
+several = settings(deadline=None, max_examples=80)  # no deadline: the first call compiles
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -48,6 +47,7 @@ def test_match_by_hand() -> None:
     assert match(gt, boxes, 0.5, 0.25, False).tolist() == [0, 0, BETWEEN, BETWEEN, BELOW]
 
 
+@several
 @given(
     seeds,
     st.integers(1, 12),
@@ -125,6 +125,7 @@ def random_matches(n: int, seed: int) -> Tensor:
     return torch.randint(-2, 4, (n,), generator=generator(seed))
 
 
+@several
 @given(seeds, st.integers(0, 300), st.integers(0, 128), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_sampling_is_torchvisions(seed: int, n: int, num: int, fraction: float) -> None:
     matches = random_matches(n, seed)
