@@ -7,7 +7,7 @@ Which coordinates are rounded:
 
 | operator | box on the map | bins | reads | half pixel |
 |---|---|---|---|---|
-| `roi_pool` | rounded, end included (width + 1) | rounded outwards: ⌊⌋ and ⌈⌉ | every pixel, max | no |
+| `roi_pool` | rounded, end included (width + 1) | rounded outwards | every pixel, max | no |
 | `roi_warp` | rounded | not rounded | S × S bilinear samples, mean or max | no |
 | `roi_align(aligned=False)` | not rounded; at least 1 pixel | not rounded | same | no |
 | `roi_align(aligned=True)` | not rounded | not rounded | same | subtracted |

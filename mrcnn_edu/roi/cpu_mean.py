@@ -42,7 +42,7 @@ CHANNELS = 256  # channels a pass of the forward: its buffer stays in the L1 cac
 def weighted_rows(  # type: ignore[no-untyped-def]
     target, t, u, source, n, base, stride, pixel, weight, q, count, low, high
 ):
-    """`target[t, u, low:high] = Σ_k weight[q, k] · source[n, base + stride · pixel[q, k], low:high]`.
+    """`target[t, u] = Σ_k weight[q, k] · source[n, base + stride · pixel[q, k]]` on low:high.
 
     One to four terms at a time, so that a term costs one load and one fused multiply-add.
     """

@@ -8,6 +8,7 @@ gradients, and a gradient of a gradient is refused with a reason. Chapter 06.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +16,20 @@ from torch import Tensor
 from torch.library import custom_op
 
 from mrcnn_edu.roi import cpu
+
+
+def _backend(tensor: Tensor) -> ModuleType:
+    """The module that runs on this tensor's device; the GPU's is imported when first needed."""
+    if tensor.device.type == "cpu":
+        return cpu
+    if tensor.device.type == "cuda":
+        from mrcnn_edu.roi import cuda
+
+        return cuda
+    raise NotImplementedError(
+        f"RoI operators run on cpu and cuda, not on {tensor.device.type}; move the features with "
+        ".cpu()"
+    )
 
 
 def _maps(heights: Sequence[int], widths: Sequence[int], images: int, channels: int) -> list[Any]:
@@ -32,6 +47,7 @@ def _keep(
 ) -> None:
     """What every backward needs: the RoIs, their levels and the sizes of the maps."""
     ctx.save_for_backward(rois, levels, *more)
+    ctx.dtype = features[0].dtype
     ctx.images = features[0].shape[0]
     ctx.heights = [f.shape[2] for f in features]
     ctx.widths = [f.shape[3] for f in features]
@@ -44,7 +60,7 @@ def _no_second_order(ctx: Any, *gradients: Any) -> NoReturn:
     )
 
 
-@custom_op("mrcnn_edu::roi_mean", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_mean", mutates_args=())
 def roi_mean(
     features: Sequence[Tensor],
     rois: Tensor,
@@ -57,7 +73,7 @@ def roi_mean(
     channels_last: bool,
 ) -> Tensor:
     """RoIAlign, or RoIWarp if `rounded`, with the mean: [R, C, Ph, Pw]."""
-    return cpu.mean_forward(
+    return _backend(rois).mean_forward(
         features, rois, levels, (size[0], size[1]), scales, sampling_ratio, aligned, rounded,
         channels_last,
     )  # fmt: skip
@@ -76,10 +92,10 @@ def _(
     channels_last: bool,
 ) -> Tensor:
     shape = (rois.shape[0], features[0].shape[1], *size)
-    return _empty(shape, features[0], channels_last, features[0].dtype)
+    return _empty(shape, features[0], channels_last, rois.dtype)
 
 
-@custom_op("mrcnn_edu::roi_mean_backward", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_mean_backward", mutates_args=())
 def roi_mean_backward(
     gradient: Tensor,
     rois: Tensor,
@@ -95,7 +111,7 @@ def roi_mean_backward(
 ) -> list[Tensor]:
     """Gradient of `roi_mean` for each level, from the gradient [R, C, Ph, Pw]."""
     shapes = _maps(heights, widths, images, gradient.shape[1])
-    return cpu.mean_backward(
+    return _backend(rois).mean_backward(
         gradient, rois, levels, shapes, scales, sampling_ratio, aligned, rounded, channels_last
     )
 
@@ -126,14 +142,14 @@ def _mean_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _mean_gradient(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     rois, levels = ctx.saved_tensors
     maps = roi_mean_backward(gradient, rois, levels, ctx.images, ctx.heights, ctx.widths, *ctx.how)
-    return maps, None, None, None, None, None, None, None, None
+    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None, None, None, None
 
 
 roi_mean.register_autograd(_mean_gradient, setup_context=_mean_setup)
 roi_mean_backward.register_autograd(_no_second_order)
 
 
-@custom_op("mrcnn_edu::roi_max", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_max", mutates_args=())
 def roi_max(
     features: Sequence[Tensor],
     rois: Tensor,
@@ -146,7 +162,7 @@ def roi_max(
     channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """RoIAlign, or RoIWarp if `rounded`, with the maximum; and the number of its sample, int32."""
-    return cpu.max_forward(
+    return _backend(rois).max_forward(
         features, rois, levels, (size[0], size[1]), scales, sampling_ratio, aligned, rounded,
         channels_last,
     )  # fmt: skip
@@ -165,11 +181,11 @@ def _(
     channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     shape = (rois.shape[0], features[0].shape[1], *size)
-    out = _empty(shape, features[0], channels_last, features[0].dtype)
+    out = _empty(shape, features[0], channels_last, rois.dtype)
     return out, _empty(shape, features[0], channels_last, torch.int32)
 
 
-@custom_op("mrcnn_edu::roi_max_backward", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_max_backward", mutates_args=())
 def roi_max_backward(
     gradient: Tensor,
     argmax: Tensor,
@@ -186,7 +202,7 @@ def roi_max_backward(
 ) -> list[Tensor]:
     """Gradient of `roi_max` for each level: all of it to the sample that was largest."""
     shapes = _maps(heights, widths, images, gradient.shape[1])
-    return cpu.max_backward(
+    return _backend(rois).max_backward(
         gradient, argmax, rois, levels, shapes, scales, sampling_ratio, aligned, rounded,
         channels_last,
     )  # fmt: skip
@@ -211,7 +227,7 @@ def _(
     return [_empty(shape, gradient, channels_last, gradient.dtype) for shape in shapes]
 
 
-@custom_op("mrcnn_edu::roi_pool_max", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_pool_max", mutates_args=())
 def roi_pool_max(
     features: Sequence[Tensor],
     rois: Tensor,
@@ -221,7 +237,9 @@ def roi_pool_max(
     channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """RoIPool; and the pixel y · W + x of each maximum, int32."""
-    return cpu.pool_forward(features, rois, levels, (size[0], size[1]), scales, channels_last)
+    return _backend(rois).pool_forward(
+        features, rois, levels, (size[0], size[1]), scales, channels_last
+    )
 
 
 @roi_pool_max.register_fake
@@ -234,11 +252,11 @@ def _(
     channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     shape = (rois.shape[0], features[0].shape[1], *size)
-    out = _empty(shape, features[0], channels_last, features[0].dtype)
+    out = _empty(shape, features[0], channels_last, rois.dtype)
     return out, _empty(shape, features[0], channels_last, torch.int32)
 
 
-@custom_op("mrcnn_edu::roi_pool_max_backward", mutates_args=(), device_types="cpu")
+@custom_op("mrcnn_edu::roi_pool_max_backward", mutates_args=())
 def roi_pool_max_backward(
     gradient: Tensor,
     argmax: Tensor,
@@ -251,7 +269,7 @@ def roi_pool_max_backward(
 ) -> list[Tensor]:
     """Gradient of `roi_pool_max` for each level: all of it to the pixel that was largest."""
     shapes = _maps(heights, widths, images, gradient.shape[1])
-    return cpu.pool_backward(gradient, argmax, rois, levels, shapes, channels_last)
+    return _backend(rois).pool_backward(gradient, argmax, rois, levels, shapes, channels_last)
 
 
 @roi_pool_max_backward.register_fake
@@ -280,7 +298,7 @@ def _max_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
     maps = roi_max_backward(
         gradient, argmax, rois, levels, ctx.images, ctx.heights, ctx.widths, *ctx.how
     )
-    return maps, None, None, None, None, None, None, None, None
+    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None, None, None, None
 
 
 def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -294,7 +312,7 @@ def _pool_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
     maps = roi_pool_max_backward(
         gradient, argmax, rois, levels, ctx.images, ctx.heights, ctx.widths, ctx.channels_last
     )
-    return maps, None, None, None, None, None
+    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None
 
 
 roi_max.register_autograd(_max_gradient, setup_context=_max_setup)
