@@ -5,20 +5,31 @@ weighted sums over columns. So each kernel first tabulates one axis at a time. C
 the mean of several samples per cell, as RoIAlign does; pasting reads one point per pixel.
 `masks` checks the arguments and explains the conventions; Chapter 09 builds the slow versions.
 
-No fastmath: `paste` and `paste_runs` must agree to the last bit, or a pixel at the threshold
-would be in one result and not in the other.
+No fastmath: `paste`, `paste_runs` and torchvision must agree to the last bit, or a pixel at the
+threshold would be in one result and not in the other. PyTorch's bilinear resize, as compiled for
+processors with fused multiply-add, rounds fma(scale, i + ½, −½) for the place and
+fma(w₀, a, w₁ · b) for the value, columns first. So these kernels say which operations are fused.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numba.extending import intrinsic
 
 # A cell whose corners are this far on one side of the threshold lies wholly on that side.
 # Far more than the rounding of one interpolation (about 1e-7), far less than what matters.
 MARGIN = np.float32(1e-5)
 # Longest code of one run: 5 bits a character, and a difference of runs has at most 33 bits.
 MAX_CHARS = 7
+
+
+@intrinsic
+def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a · b + c with one rounding, for three numbers of one type."""
+    return a(a, b, c), lambda _context, builder, _signature, values: builder.fma(*values)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -112,7 +123,7 @@ def _paste_axis(low, high, cells, size, legacy, cell, part):  # type: ignore[no-
         scale = np.float32(cells + 2) / np.float32(max(stop - start, 1))
         first, last = max(start, 0), min(stop, size)
         for i in range(first, last):
-            at = max((np.float32(i - start) + half) * scale - half, zero)
+            at = max(_fma(scale, np.float32(i - start) + half, -half), zero)
             cell[i] = min(int(at), cells)
             part[i] = min(at - np.float32(cell[i]), one)
         return first, max(first, last)
@@ -135,7 +146,7 @@ def _paste_axis(low, high, cells, size, legacy, cell, part):  # type: ignore[no-
 
 @njit(inline="always")
 def _mix(a, b, part):  # type: ignore[no-untyped-def]
-    return (np.float32(1) - part) * a + part * b
+    return _fma(np.float32(1) - part, a, part * b)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

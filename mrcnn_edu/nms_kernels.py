@@ -32,18 +32,21 @@ def _overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, zero):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _is_suppressed(kx1, ky1, kx2, ky2, area, x1, y1, x2, y2, threshold):  # type: ignore[no-untyped-def]
-    """Whether one of the kept boxes [k] overlaps the box by an IoU of more than `threshold`."""
+    """Whether one of the kept boxes overlaps the box by an IoU of more than `threshold`.
+
+    There are a multiple of CHUNK kept boxes; missing ones are NaN, whose IoU is NaN, and no
+    comparison with NaN is true.
+    """
     zero = threshold - threshold  # of the boxes' own type, or the compiler widens to float64
     box_area = (x2 - x1) * (y2 - y1)
     for start in range(0, len(kx1), CHUNK):
-        stop = min(start + CHUNK, len(kx1))
-        cx1, cy1 = kx1[start:stop], ky1[start:stop]  # [≤ 64]
-        cx2, cy2 = kx2[start:stop], ky2[start:stop]
-        carea = area[start:stop]
-        # No early exit in here, which is what lets the compiler use vector instructions; the
-        # division goes with the rest (a filter that avoids it was measured to be slower).
+        stop = start + CHUNK
+        cx1, cy1, cx2, cy2 = kx1[start:stop], ky1[start:stop], kx2[start:stop], ky2[start:stop]
+        carea = area[start:stop]  # [64]
+        # A fixed count and no early exit, which is what lets the compiler use vector
+        # instructions; the division goes with the rest (a filter that avoids it was slower).
         hit = np.int32(0)
-        for k in range(len(cx1)):
+        for k in range(CHUNK):
             inter = _overlap(cx1[k], cy1[k], cx2[k], cy2[k], x1, y1, x2, y2, zero)
             hit |= np.int32(inter / (carea[k] + box_area - inter) > threshold)
         if hit:
@@ -60,15 +63,14 @@ def greedy_nms(boxes, order, groups, n_groups, threshold, max_keep):  # type: ig
     within a group.
     """
     n = len(order)
-    # The kept boxes of group g are starts[g] .. ends[g] − 1 of these, with room for all of it.
+    # The kept boxes of group g begin at starts[g], with room for all of the group in whole chunks.
     sizes = np.zeros(n_groups + 1, np.int64)
     for i in range(n):
         sizes[groups[i] + 1] += 1
-    starts = np.cumsum(sizes)  # [n_groups + 1]
-    ends = starts.copy()
-    kx1, ky1 = np.empty(n, boxes.dtype), np.empty(n, boxes.dtype)
-    kx2, ky2 = np.empty(n, boxes.dtype), np.empty(n, boxes.dtype)
-    area = np.empty(n, boxes.dtype)
+    starts = np.cumsum((sizes + CHUNK - 1) // CHUNK * CHUNK)  # [n_groups + 1]
+    found = np.zeros(n_groups, np.int64)
+    kept = np.full((5, starts[-1]), np.nan, boxes.dtype)  # x1, y1, x2, y2, area
+    kx1, ky1, kx2, ky2, area = kept[0], kept[1], kept[2], kept[3], kept[4]
     survivors = np.empty(min(n, max_keep), np.int64)
     count = 0
     for position in range(n):
@@ -76,13 +78,15 @@ def greedy_nms(boxes, order, groups, n_groups, threshold, max_keep):  # type: ig
             break
         i = order[position]
         x1, y1, x2, y2 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
-        s, e = starts[groups[i]], ends[groups[i]]
+        g = groups[i]
+        s, e = starts[g], starts[g] + (found[g] + CHUNK - 1) // CHUNK * CHUNK
         if _is_suppressed(
             kx1[s:e], ky1[s:e], kx2[s:e], ky2[s:e], area[s:e], x1, y1, x2, y2, threshold
         ):
             continue
+        e = s + found[g]
         kx1[e], ky1[e], kx2[e], ky2[e], area[e] = x1, y1, x2, y2, (x2 - x1) * (y2 - y1)
-        ends[groups[i]] = e + 1
+        found[g] += 1
         survivors[count] = i
         count += 1
     return survivors[:count]

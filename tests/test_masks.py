@@ -246,6 +246,20 @@ def test_paste_is_the_reference(cells: int, size: tuple[int, int]) -> None:
     torch.testing.assert_close(ours, expected, atol=ROUNDING, rtol=0)
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    reason="PyTorch resizes without fused multiply-add on this processor",
+)
+def test_large_paste_is_torchvisions_to_the_last_bit() -> None:
+    size = (400, 500)
+    boxes = inside(random_boxes(300, size), size)
+    boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).sum(dim=1) > 128]
+    masks = soft_masks(len(boxes), 28)
+    assert len(boxes) > 100
+    expected = paste_masks_in_image(masks[:, None], boxes, size)[:, 0]
+    assert torch.equal(ops.paste(masks, boxes, size, "torchvision"), expected)
+
+
 def test_paste_at_its_own_size_is_exact() -> None:
     mask = soft_masks(1, 4)
     image = ops.paste(mask, torch.tensor([[3.0, 2.0, 7.0, 6.0]]), (8, 9))
