@@ -36,6 +36,7 @@ class ModelConfig:
     frozen_bn_eps: float = 1e-5  # torchvision's COCO_V1 weights want 0
     frozen_stages: int = 2  # the stem and res2 keep their weights
     fpn_channels: int = 256
+    head_norm: Literal["none", "group_norm"] = "none"  # in the pyramid and in the heads' convs
 
     # Anchors: one size a level, three shapes (height / width) a size.
     anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
@@ -62,6 +63,8 @@ class ModelConfig:
 
     # Box head.
     box_pool: int = 7
+    box_convs: int = 0  # 3×3 convolutions before the fully connected layers
+    box_fcs: int = 2
     box_hidden: int = 1024
     box_fg_iou: float = 0.5
     box_samples: int = 512  # RoIs an image in the loss

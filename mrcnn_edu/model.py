@@ -73,10 +73,21 @@ class MaskRCNN(nn.Module):
 
         self.trunk = resnet50(norm) if c.trunk == "resnet50" else tiny_resnet(norm)
         self.trunk.freeze(c.frozen_stages)
-        self.fpn = FPN(self.trunk.channels, c.fpn_channels)
+        head_norm = group_norm if c.head_norm == "group_norm" else None
+        self.fpn = FPN(self.trunk.channels, c.fpn_channels, head_norm)
         self.rpn = RPNHead(c.fpn_channels, anchors_per_cell=len(c.anchor_ratios))
-        self.box_head = BoxHead(c.fpn_channels * c.box_pool**2, c.box_hidden, c.num_classes)
-        self.mask_head = MaskHead(c.fpn_channels, c.mask_channels, c.mask_convs, c.num_classes)
+        self.box_head = BoxHead(
+            c.fpn_channels,
+            c.box_pool,
+            c.box_hidden,
+            c.num_classes,
+            c.box_convs,
+            c.box_fcs,
+            head_norm,
+        )
+        self.mask_head = MaskHead(
+            c.fpn_channels, c.mask_channels, c.mask_convs, c.num_classes, head_norm
+        )
 
     def forward(self, images: Sequence[Tensor]) -> Record:
         """Run trunk, pyramid and RPN.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
+from mrcnn_edu.nn.resnet import Norm, conv3x3
 
 
 class RoISample(NamedTuple):
@@ -28,25 +29,46 @@ class RoISample(NamedTuple):
 
 
 class BoxHead(nn.Module):
-    """Two fully connected layers, then class logits and class-specific box deltas.
+    """Convolutions, fully connected layers, then class logits and class-specific box deltas.
+
+    The paper's head has no convolutions and two fully connected layers. From scratch, a few
+    normalised convolutions and one fully connected layer learn faster (Wu and He, 2018).
 
     Args:
-        in_features: C · P · P of the pooled features.
-        hidden: width of both layers.
+        channels: C of the pooled features.
+        pool: P of the pooled features.
+        hidden: width of the fully connected layers.
         num_classes: K.
+        convs: number of 3×3 convolutions.
+        fcs: number of fully connected layers, at least 1.
+        norm: makes a normalisation layer for each convolution; none by default.
     """
 
-    def __init__(self, in_features: int, hidden: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        pool: int,
+        hidden: int,
+        num_classes: int,
+        convs: int = 0,
+        fcs: int = 2,
+        norm: Norm | None = None,
+    ) -> None:
         super().__init__()
-        self.fc6 = nn.Linear(in_features, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
+        self.convs = nn.ModuleList(conv3x3(channels, channels, norm) for _ in range(convs))
+        sizes = [channels * pool**2] + [hidden] * fcs
+        self.fcs = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(fcs))
         self.classes = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 * num_classes)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Map pooled features [R, C, P, P] to logits [R, K+1] and deltas [R, K, 4]."""
-        x = F.relu(self.fc6(pooled.flatten(1)), inplace=True)  # [R, hidden]
-        x = F.relu(self.fc7(x), inplace=True)
+        x = pooled
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)  # [R, C, P, P]
+        x = x.flatten(1)  # [R, C · P · P]
+        for fc in self.fcs:
+            x = F.relu(fc(x), inplace=True)  # [R, hidden]
         return self.classes(x).float(), self.deltas(x).float().unflatten(1, (-1, 4))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mrcnn_edu.nn.resnet import Norm, conv3x3
+
 
 class FPN(nn.Module):
     """The pyramid over four trunk maps.
@@ -17,17 +19,18 @@ class FPN(nn.Module):
     Args:
         in_channels: channels of C2, C3, C4 and C5.
         channels: channels of every level of the pyramid.
+        norm: makes a normalisation layer behind each 3×3 convolution; none by default.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int, norm: Norm | None = None) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        self.output = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
-        )
-        for conv in [*self.lateral, *self.output]:
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
+        self.output = nn.ModuleList(conv3x3(channels, channels, norm) for _ in in_channels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return P2, …, P6 of C2, …, C5: each [N, C, H / s, W / s] for s = 4, 8, 16, 32, 64."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.masks import crop_to_boxes
 from mrcnn_edu.nn.box_head import RoISample
+from mrcnn_edu.nn.resnet import Norm, conv3x3
 
 
 class MaskHead(nn.Module):
@@ -25,17 +26,23 @@ class MaskHead(nn.Module):
         channels: of every hidden layer.
         convs: number of 3×3 convolutions.
         num_classes: K.
+        norm: makes a normalisation layer for each 3×3 convolution; none by default.
     """
 
-    def __init__(self, in_channels: int, channels: int, convs: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        convs: int,
+        num_classes: int,
+        norm: Norm | None = None,
+    ) -> None:
         super().__init__()
         sizes = [in_channels] + [channels] * convs
-        self.convs = nn.ModuleList(
-            nn.Conv2d(sizes[i], sizes[i + 1], 3, padding=1) for i in range(convs)
-        )
-        self.deconv = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.convs = nn.ModuleList(conv3x3(sizes[i], sizes[i + 1], norm) for i in range(convs))
+        self.deconv = nn.ConvTranspose2d(sizes[-1], channels, 2, stride=2)
         self.masks = nn.Conv2d(channels, num_classes, 1)
-        for layer in [*self.convs, self.deconv, self.masks]:
+        for layer in (self.deconv, self.masks):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 

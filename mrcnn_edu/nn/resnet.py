@@ -53,6 +53,17 @@ def group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(max(1, channels // 8), channels)
 
 
+def conv3x3(in_channels: int, out_channels: int, norm: Norm | None) -> nn.Sequential:
+    """A 3×3 convolution; its bias is the norm's business where there is one."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm is None)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if norm is not None:
+        return nn.Sequential(conv, norm(out_channels))
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv)
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut."""
 
