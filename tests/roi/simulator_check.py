@@ -90,7 +90,18 @@ def check_levels() -> None:
     rois = np.array([[0, 0.0, 0.0, 4.0, 4.0], [0, 0.0, 0.0, 4.0, 4.0]])
     out = np.full((2, BINS, C), np.nan)
     cuda_mean.forward[grid(True, 2)](
-        np.ones((1, H * W, C)), W, rois, np.array([1, 0]), 1, 1.0, True, False, 2, SIZE[1], True, out
+        np.ones((1, H * W, C)),
+        W,
+        rois,
+        np.array([1, 0]),
+        1,
+        1.0,
+        True,
+        False,
+        2,
+        SIZE[1],
+        True,
+        out,
     )
     assert np.isfinite(out[0]).all()
     assert np.isnan(out[1]).all()
