@@ -19,10 +19,11 @@ from mrcnn_edu.config import TrainConfig, preset
 from mrcnn_edu.data import nuclei
 from mrcnn_edu.data.check import check_dataset
 from mrcnn_edu.data.coco import CocoDataset, read_rgb
+from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, default_sets, generate, write_coco
 from mrcnn_edu.draw import draw_detections, to_image
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import Dataset, coco_results, predict, to_coco
+from mrcnn_edu.evaluate import coco_results, predict, to_coco
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.quickstart import measure, metrics_table, quickstart, save_examples
 from mrcnn_edu.train import MODEL, TrainingInterruptedError, train

@@ -8,7 +8,7 @@ precision. Chapter 11.
 import contextlib
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,28 +17,13 @@ from tqdm.auto import tqdm
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import resize, to_float
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import Detections, MaskRCNN
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 AREAS = {"all": 0, "s": 1, "m": 2, "l": 3}  # pycocotools' order
-
-
-class Dataset(Protocol):
-    """What training and evaluation ask of a data set."""
-
-    num_classes: int
-    class_names: list[str]
-    image_ids: list[int]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]: ...
-
-    def to_category_id(self, label: int) -> int: ...
-
-    def coco_gt(self) -> Any: ...
 
 
 @torch.no_grad()
@@ -130,7 +115,7 @@ def to_coco(
             "category_id": int(to_category_id(label)),
             "bbox": [round(v, 3) for v in box],
             "score": round(score, 6),
-            "segmentation": rle,
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
         }
         for box, label, score, rle in zip(xywh, labels, scores, rles, strict=True)
     ]

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
+from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
-from mrcnn_edu.evaluate import METRICS, Dataset, coco_metrics, coco_results, predict
+from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import METRICS as METRICS_FILE

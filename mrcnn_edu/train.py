@@ -26,9 +26,9 @@ from tqdm.auto import tqdm
 from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
 from mrcnn_edu.config import ModelConfig, TrainConfig
 from mrcnn_edu.data.check import check_target
+from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.errors import TrainingDivergedError, UserError
-from mrcnn_edu.evaluate import Dataset
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_atomically
 

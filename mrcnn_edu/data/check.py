@@ -7,27 +7,16 @@ another size. Cheap enough for every image of a training run. Chapter 12.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mrcnn_edu.data.dataset import Dataset
+
 _DTYPES = {"boxes": torch.float32, "labels": torch.int64, "masks": torch.uint8}
 _SMALL, _LARGE = 32**2, 96**2  # COCO's limits of "small" and "large", square pixels
 _TOLERANCE = 1e-3  # px, of boxes at the image's border
-
-
-class DetectionDataset(Protocol):
-    """What `check_dataset` needs of a data set."""
-
-    num_classes: int
-    class_names: Sequence[str]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 def check_target(
@@ -186,7 +175,7 @@ class DatasetSummary:
         return "\n".join(lines)
 
 
-def check_dataset(dataset: DetectionDataset, max_images: int | None = None) -> DatasetSummary:
+def check_dataset(dataset: Dataset, max_images: int | None = None) -> DatasetSummary:
     """Checks the first `max_images` images (all, if None) and counts what is in them.
 
     A broken target or file does not stop it: its sentence is collected. Raises ValueError when

@@ -34,6 +34,7 @@ from mrcnn_edu.data.shapes_outline import (
 from mrcnn_edu.data.write import write_split
 
 _MIN_VISIBLE_PIXELS = 12
+_LEAN_TO_LARGE = 0.85  # 1 draws sizes evenly in their logarithm
 _ATTEMPTS = 30  # placements tried before an object is given up
 
 
@@ -43,8 +44,9 @@ class ShapesConfig:
 
     image_size: side of the square images.
     max_objects: objects an image, drawn evenly from 1..max_objects.
-    min_object_size, max_object_share: the longer box side is drawn evenly in its logarithm from
+    min_object_size, max_object_share: the longer box side is drawn almost evenly in its logarithm from
         min_object_size (more for classes with fine detail) to max_object_share · image_size.
+    max_turn: degrees an object may be turned either way; 180 is any angle.
     overlap: chance that an object is aimed at an earlier one instead of anywhere.
     min_visible: share of its whole area an object must keep, else it is placed anew.
     min_contrast: Euclidean RGB distance between an object and the ground or another object.
@@ -58,12 +60,13 @@ class ShapesConfig:
     max_objects: int = 8
     min_object_size: int = 8
     max_object_share: float = 0.8
+    max_turn: float = 20.0
     overlap: float = 0.6
-    min_visible: float = 0.5
-    min_contrast: float = 90.0
-    texture: float = 36.0
-    lines: int = 3
-    noise: float = 10.0
+    min_visible: float = 0.7
+    min_contrast: float = 110.0
+    texture: float = 20.0
+    lines: int = 2
+    noise: float = 6.0
 
     def __post_init__(self) -> None:
         largest = self.max_object_share * self.image_size
@@ -192,14 +195,14 @@ def _place(
     name, limit = CLASS_NAMES[label - 1], config.image_size
     smallest = config.min_object_size * DETAIL.get(name, 1.0)
     largest = config.max_object_share * limit
-    size = smallest * (largest / smallest) ** rng.random()
+    size = smallest * (largest / smallest) ** rng.random() ** _LEAN_TO_LARGE
     cx, cy = rng.uniform(0, limit, 2)
     if objects and rng.random() < config.overlap:
         other = objects[int(rng.integers(0, len(objects)))]
-        reach = (size + other.size) / 2 * rng.uniform(0.3, 0.8)
+        reach = (size + other.size) / 2 * rng.uniform(0.4, 0.8)
         angle = rng.uniform(0, 2 * np.pi)
         cx, cy = other.centre[0] + reach * np.cos(angle), other.centre[1] + reach * np.sin(angle)
-    outline = place(name, size, cx, cy, rng)
+    outline = place(name, size, cx, cy, config.max_turn, rng)
     top, left, counts = coverage(outline.contours)
     y0, x0 = (min(max(v, 0), limit) for v in (top, left))
     y1 = max(y0, min(top + counts.shape[0], limit))

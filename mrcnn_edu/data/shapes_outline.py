@@ -169,20 +169,27 @@ CLASS_NAMES = (*_SHAPES, "person")
 DETAIL = {"star": 1.5, "cross": 1.25, "crescent": 1.25, "zigzag": 1.5, "person": 2.0}
 
 
-def place(name: str, size: float, cx: float, cy: float, rng: np.random.Generator) -> Outline:
+def place(
+    name: str, size: float, cx: float, cy: float, max_turn: float, rng: np.random.Generator
+) -> Outline:
     """A shape of class `name`, its box centred at (cx, cy), the box's longer side `size`, pixels.
 
-    Shapes are stretched by up to a quarter and turned by any angle; a person only leans, by at
-    most 35°, because left and right joints are told apart by standing upright.
+    Shapes are stretched by up to a quarter and turned by up to `max_turn` degrees either way; bars
+    stand or lie. A person leans by at most 35° in any case: left and right joints are told apart
+    by standing upright.
     """
+    limit = math.radians(max_turn)
     if name == "person":
         joints = _joints(rng)
         contours = _person(joints, size)
-        turn = rng.uniform(-0.6, 0.6)
+        limit = min(limit, 0.6)
+        turn = rng.uniform(-limit, limit)
     else:
         joints = np.zeros((0, 2))
         contours = _SHAPES[name](rng, size)
-        turn = rng.uniform(0.0, 2 * math.pi)
+        turn = rng.uniform(-limit, limit)
+        if name == "bar" and rng.random() < 0.5:
+            turn += math.pi / 2
     stretch = rng.uniform(0.78, 1.0)
     c, s = math.cos(turn), math.sin(turn)
     affine = np.array([[c * stretch, s * stretch], [-s, c]])  # right-multiplied: stretch x, turn

@@ -44,7 +44,8 @@ class MaskHead(nn.Module):
         self.masks = nn.Conv2d(channels, num_classes, 1)
         for layer in (self.deconv, self.masks):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map pooled features [R, C, P, P] to mask logits [R, K, M, M], M = 2 P."""

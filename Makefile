@@ -1,0 +1,50 @@
+# Everything a reader or an instructor runs. Each target does its own set-up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := mrcnn_edu tests benchmarks
+
+.PHONY: help quickstart test lint format lab benchmarks clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One stamp for each set of extras, so that `quickstart` does not install what only tests need.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mrcnn_edu needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing mrcnn_edu into $(VENV) (PyTorch is large: a few minutes, 6 GB) …"
+	@$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.base
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	@touch $@
+
+quickstart: $(VENV)/.base  ## train a small Mask R-CNN from scratch, measure it, draw what it sees
+	@$(BIN)/mrcnn-edu quickstart
+
+test: $(VENV)/.test  ## lint, types and the whole test suite
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet
+
+lint: $(VENV)/.test  ## ruff and mypy
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+
+format: $(VENV)/.test  ## format the sources
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+lab: $(VENV)/.course  ## open the course in JupyterLab
+	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+
+benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
+	@for script in roi nms paste; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+clean:  ## remove the environment and all runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,30 @@
+"""What training and evaluation ask of a data set. Your own set needs these seven things.
+
+`CocoDataset` and `ShapesDataset` have them; any other class that does will train and be measured
+just as well. Labels are 1..K inside the package; `to_category_id` leads back to the ids of the
+file. Chapter 12.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Dataset(Protocol):
+    """Images with targets, and the ground truth they came from."""
+
+    num_classes: int  # K, without the background
+    class_names: list[str]  # K names, label 1 first
+    image_ids: list[int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """(image uint8 [3, H, W], target); what is in a target: `data.coco`."""
+        ...
+
+    def to_category_id(self, label: int) -> int: ...
+
+    def coco_gt(self) -> Any:
+        """The ground truth as a `pycocotools.coco.COCO`."""
+        ...

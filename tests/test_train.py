@@ -1,0 +1,253 @@
+"""The loop: schedule, order of images, exact resume, and what happens when something goes wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from mrcnn_edu.checkpoint import load_model
+from mrcnn_edu.config import TrainConfig
+from mrcnn_edu.errors import TrainingDivergedError, UserError
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.train import (
+    METRICS,
+    MODEL,
+    STATE,
+    TrainingInterruptedError,
+    batch_indices,
+    drop_lines_after,
+    image_generator,
+    learning_rate,
+    load_batch,
+    make_optimizer,
+    read_metrics,
+    train,
+)
+from tests.fake_data import Wrapped, small_config, small_shapes
+
+CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
+
+
+def losses_of(folder: Path) -> list[dict]:
+    return [{k: v for k, v in m.items() if k != "seconds"} for m in read_metrics(folder / METRICS)]
+
+
+def run(folder: Path, config: TrainConfig = CONFIG, dataset=None) -> torch.nn.Module:
+    data = small_shapes() if dataset is None else dataset
+    return train(small_config(), config, data, folder, progress=False)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """An undisturbed run of six steps: (folder, model)."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run(folder)
+
+
+def test_rate_warms_up_and_falls():
+    cosine = TrainConfig(steps=110, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(s, cosine) for s in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[-1] < 1e-3
+    steps = TrainConfig(steps=90, warmup_steps=0, learning_rate=1.0, schedule="steps")
+    drops = [learning_rate(s, steps) for s in (0, 59, 60, 79, 80, 89)]
+    assert drops == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_every_epoch_is_a_permutation():
+    seen = [pair for step in range(15) for pair in batch_indices(step, 4, 10, seed=1)]
+    assert Counter(seen) == Counter((epoch, i) for epoch in range(6) for i in range(10))
+    assert batch_indices(7, 4, 10, seed=1) == seen[28:32]
+    assert [i for _, i in seen[:10]] != [i for _, i in seen[10:20]]
+
+
+def test_generators_depend_on_all_three_numbers():
+    draws = {
+        float(torch.rand((), generator=image_generator(*key)))
+        for key in [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2)]
+    }
+    assert len(draws) == 4
+    again = image_generator(0, 0, 1), image_generator(0, 0, 1)
+    assert torch.equal(*(torch.rand(5, generator=g) for g in again))
+
+
+def test_norms_and_biases_do_not_decay():
+    model = MaskRCNN(small_config())
+    decayed, free = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+    assert all(p.dim() > 1 for p in decayed["params"])
+    assert all(p.dim() <= 1 for p in free["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_a_run_leaves_a_usable_folder(unbroken):
+    folder, model = unbroken
+    metrics = read_metrics(folder / METRICS)
+    assert [m["step"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert all(m["loss"] > 0 for m in metrics)
+    loaded = load_model(folder)
+    assert loaded.step == 6
+    assert loaded.categories.names[0] == "disc"
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_same_seed_same_losses_to_the_bit(unbroken, tmp_path):
+    run(tmp_path)
+    assert losses_of(tmp_path) == losses_of(unbroken[0])
+    other = tmp_path / "other"
+    run(other, TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=5))
+    assert losses_of(other) != losses_of(unbroken[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_equals_unbroken(unbroken, tmp_path, number):
+    calls = Counter()
+
+    def interrupt(index, image, target):
+        calls["samples"] += 1
+        if calls["samples"] == 5:  # in the third step
+            os.kill(os.getpid(), number)
+        return image, target
+
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingInterruptedError, match="after step 3 of 6.*Run the same command"):
+        run(tmp_path, dataset=Wrapped(small_shapes(), interrupt))
+    assert signal.getsignal(number) is before
+    assert load_model(tmp_path / MODEL).step == 3
+    model = run(tmp_path)
+    assert losses_of(tmp_path) == losses_of(unbroken[0])
+    for name, value in unbroken[1].state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_killed_and_resumed_equals_unbroken(unbroken, tmp_path):
+    """SIGKILL at a random moment of a run that saves at every step."""
+    code = (
+        "import dataclasses, sys; from pathlib import Path; "
+        "from tests.test_train import CONFIG, run; "
+        "run(Path(sys.argv[1]), dataclasses.replace(CONFIG, checkpoint_seconds=0.0))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path.cwd())
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / STATE).exists() and child.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.2)
+    finally:
+        child.kill()
+        child.wait()
+    model = run(tmp_path, dataclasses.replace(CONFIG, checkpoint_seconds=0.0))
+    assert losses_of(tmp_path) == losses_of(unbroken[0])
+    for name, value in unbroken[1].state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]  # no half files
+
+
+def test_a_finished_run_is_not_trained_again(unbroken):
+    folder, model = unbroken
+    before = (folder / METRICS).read_bytes()
+    again = run(folder)
+    assert (folder / METRICS).read_bytes() == before
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_lines_of_lost_steps_are_dropped(tmp_path):
+    path = tmp_path / METRICS
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    drop_lines_after(path, 2)
+    assert [m["step"] for m in read_metrics(path)] == [1, 2]
+
+
+def test_divergence_stops_with_the_facts_and_keeps_the_checkpoint(tmp_path):
+    start = TrainConfig(steps=6, batch_size=2, warmup_steps=0, checkpoint_seconds=0, seed=4)
+    calls = Counter()
+
+    def poison(index, image, target):
+        calls["samples"] += 1
+        return (image * float("nan") if calls["samples"] > 6 else image.float() / 255), target
+
+    with pytest.raises(TrainingDivergedError) as caught:
+        run(tmp_path, start, Wrapped(small_shapes(), poison))
+    message = str(caught.value)
+    assert "Step 3" in message
+    assert "rpn_objectness is nan" in message
+    assert "learning rate" in message
+    ids = [i + 1 for _, i in batch_indices(3, 2, 6, seed=4)]
+    assert f"images {ids}" in message
+    loaded = load_model(tmp_path)
+    assert loaded.step == 3
+    assert all(torch.isfinite(v).all() for v in loaded.model.state_dict().values())
+
+
+def test_a_state_of_another_configuration_is_refused(unbroken, tmp_path):
+    (tmp_path / STATE).write_bytes((unbroken[0] / STATE).read_bytes())
+    with pytest.raises(UserError, match=r"another TrainConfig \(learning_rate: 0.002 there, 0.1"):
+        run(tmp_path, TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4, learning_rate=0.1))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None])
+def test_a_damaged_state_is_refused(unbroken, tmp_path, content):
+    whole = (unbroken[0] / STATE).read_bytes()
+    (tmp_path / STATE).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(UserError, match="cut short"):
+        run(tmp_path)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "evil"),))
+
+    torch.save({"format": Evil()}, tmp_path / STATE)
+    with pytest.raises(UserError, match="not a state that mrcnn_edu wrote"):
+        run(tmp_path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="Choose another with --out"):
+        run(tmp_path / "file" / "run")
+
+
+def test_broken_samples_and_sets_are_refused(tmp_path):
+    def xywh(index, image, target):
+        boxes = target["boxes"].clone()
+        boxes[:, 2:] -= boxes[:, :2]
+        return image, {**target, "boxes": boxes}
+
+    with pytest.raises(UserError, match="xywh"):
+        run(tmp_path / "a", dataset=Wrapped(small_shapes(), xywh))
+    with pytest.raises(UserError, match="no images"):
+        run(tmp_path / "b", dataset=small_shapes(0))
+    with pytest.raises(UserError, match="model has 4 classes and the training set 10"):
+        train(small_config(num_classes=4), CONFIG, small_shapes(), tmp_path / "c", progress=False)
+
+
+def test_targets_follow_the_image_when_it_is_resized():
+    config = small_config(short_side=96, long_side=96)
+    plain = TrainConfig(batch_size=3, flip_probability=0.0)
+    small = load_batch(small_shapes(), 0, plain, small_config())
+    large = load_batch(small_shapes(), 0, plain, config)
+    for a, b in zip(small.targets, large.targets, strict=True):
+        torch.testing.assert_close(a["boxes"] * 1.5, b["boxes"])
+        assert b["masks"].shape[1:] == (96, 96)
+    assert all(image.shape == (3, 96, 96) for image in large.images)
+
+
+def test_metrics_are_json_lines(unbroken):
+    names = {"step", "lr", "loss", "rpn_objectness", "rpn_box", "box_class", "box", "mask"}
+    for line in (unbroken[0] / METRICS).read_text().splitlines():
+        assert names <= set(json.loads(line))
