@@ -21,8 +21,8 @@ described here because it is often taken for RoIAlign; it is not in this package
 The same operators three ways, from slow and readable to fast:
 
 - `reference`: NumPy loops, the definition;
-- `cpu` with `axis`, `cpu_mean`, `cpu_max`, `threads`: Numba on all cores;
-- `cuda` with `cuda_kernels`: Numba on a GPU;
+- `cpu` with `axis`, `cpu_mean`, `cpu_max`, `cpu_layout`, `threads`: Numba on all cores;
+- `cuda` with `cuda_axis`, `cuda_mean`, `cuda_max`: Numba on a GPU;
 - `kernels` registers them with torch, `ops` is what to call.
 """
 

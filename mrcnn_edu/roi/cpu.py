@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.roi import cpu_max, cpu_mean
+from mrcnn_edu.roi.cpu_layout import transpose
 from mrcnn_edu.roi.threads import run, threads_for
 
 Shape = tuple[int, int, int, int]
@@ -216,7 +217,7 @@ def _backward(
 
 
 def _new(
-    make: Callable[..., Array], shape: Shape, dtype: torch.dtype, channels_last: bool
+    make: Callable[..., Array], shape: Sequence[int], dtype: torch.dtype, channels_last: bool
 ) -> Tensor:
     """[A, C, H, W] from `np.empty` or `np.zeros` in the wanted layout.
 
@@ -233,8 +234,18 @@ def _new(
 
 def _laid_out(tensor: Tensor, channels_last: bool) -> Tensor:
     """[A, C, H, W] in the wanted layout, copied only if it must be."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return tensor.detach().contiguous(memory_format=layout)
+    tensor = tensor.detach()
+    layouts = (torch.channels_last, torch.contiguous_format)
+    wanted, other = layouts if channels_last else layouts[::-1]
+    if tensor.is_contiguous(memory_format=wanted) or not tensor.is_contiguous(memory_format=other):
+        return tensor.contiguous(memory_format=wanted)
+    out = _new(np.empty, tensor.shape, tensor.dtype, channels_last)
+    source, target = tensor.flatten(2).numpy(), out.flatten(2).numpy()  # [A, C, H·W]
+    if channels_last:
+        run(transpose, threads_for(2 * source.size), source, target.transpose(0, 2, 1))
+    else:
+        run(transpose, threads_for(2 * source.size), source.transpose(0, 2, 1), target)
+    return out
 
 
 def _as_array(tensor: Tensor) -> Array:
