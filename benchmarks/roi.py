@@ -3,9 +3,10 @@
 Run with `python -m benchmarks.roi` (CPU) or `python -m benchmarks.roi --device cuda`. Prints a
 row for each case and writes results/roi_cpu.json or results/roi_cuda.json. A ratio is
 torchvision's time divided by ours, medians of interleaved calls; torchvision always gets
-channels-first maps, the only ones it does not copy. Every case first checks that both compute the same. On a GPU the
-share of the memory-bandwidth floor is added: the time to read the touched maps once and write
-the result once, at the speed of a large copy in the same run, divided by our time.
+channels-first maps, the only ones it does not copy. Every case first checks that both compute
+the same. On a GPU the share of the memory-bandwidth floor is added: the time to read the touched
+maps once and write the result once, at the speed of a large copy in the same run, divided by
+our time.
 """
 
 import argparse
