@@ -24,7 +24,7 @@ from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import METRICS as METRICS_FILE
 from mrcnn_edu.train import MODEL, read_metrics, train
 
-QUICKSTART_TRAIN = TrainConfig(steps=2000)
+QUICKSTART_TRAIN = TrainConfig(steps=3000)
 
 
 def quickstart(

@@ -142,10 +142,10 @@ def test_no_detections_and_no_objects():
 def test_ids_that_do_not_match_are_refused():
     truth = small_shapes(3).coco_gt()
     results = truth_as_results(truth)
-    with pytest.raises(UserError, match="1 category ids .* example \\[91\\].*category ids"):
+    with pytest.raises(UserError, match=r"1 category ids .* example \[91\].*category ids"):
         coco_metrics(truth, [results[0] | {"category_id": 91}], "bbox")
     with pytest.raises(
-        UserError, match="1 image ids .* example \\[77\\].*another data set or split"
+        UserError, match=r"1 image ids .* example \[77\].*another data set or split"
     ):
         coco_metrics(truth, [results[0] | {"image_id": 77}], "bbox")
 

@@ -1,7 +1,7 @@
 """The whole model against torchvision's, stage by stage, with the same weights.
 
-Tolerances: both run the same float32 convolutions, but RoIAlign, the losses and the RPN selection sum
-in another order, so equality is to about 1e-4 of the largest value of a stage.
+Tolerances: both run the same float32 convolutions, but RoIAlign and the losses sum in another
+order, so equality is to about 1e-4 of the largest value of a stage.
 """
 
 import copy
@@ -251,9 +251,9 @@ def test_losses_and_all_gradients_are_torchvisions(pair, scenes, monkeypatch):
 
 def test_parameter_counts():
     counts = parameter_count(MaskRCNN(R50_FPN))
-    # torchvision's published count for maskrcnn_resnet50_fpn with 91 classes is 44,401,393; with 81
-    # it is 50 class-and-box rows of 1,024 weights and a bias, and 10 mask channels of 256 and a bias
-    # fewer; its unused background rows (4 box rows, 1 mask channel) and frozen norms are not ours.
+    # torchvision publishes 44,401,393 for maskrcnn_resnet50_fpn with 91 classes. With 81 it has 50
+    # rows of class logits and deltas (1,024 weights, a bias) and 10 mask channels (256, a bias)
+    # fewer. Its unused background rows, 4 of deltas and 1 mask channel, are not ours.
     torchvision_81 = 44_401_393 - 50 * 1025 - 10 * 257
     assert counts["total"] == torchvision_81 - 4 * 1025 - 257
     assert 1.2e6 < parameter_count(MaskRCNN(TINY_FPN))["total"] < 1.8e6

@@ -120,7 +120,7 @@ def test_interrupted_and_resumed_equals_unbroken(unbroken, tmp_path, number):
         return image, target
 
     before = signal.getsignal(number)
-    with pytest.raises(TrainingInterruptedError, match="after step 3 of 6.*Run the same command"):
+    with pytest.raises(TrainingInterruptedError, match=r"after step 3 of 6.*Run the same command"):
         run(tmp_path, dataset=Wrapped(small_shapes(), interrupt))
     assert signal.getsignal(number) is before
     assert load_model(tmp_path / MODEL).step == 3

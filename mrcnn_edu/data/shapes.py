@@ -44,8 +44,8 @@ class ShapesConfig:
 
     image_size: side of the square images.
     max_objects: objects an image, drawn evenly from 1..max_objects.
-    min_object_size, max_object_share: the longer box side is drawn almost evenly in its logarithm from
-        min_object_size (more for classes with fine detail) to max_object_share · image_size.
+    min_object_size, max_object_share: the longer box side is drawn almost evenly in its logarithm
+        from min_object_size (more for classes with fine detail) to max_object_share · image_size.
     max_turn: degrees an object may be turned either way; 180 is any angle.
     overlap: chance that an object is aimed at an earlier one instead of anywhere.
     min_visible: share of its whole area an object must keep, else it is placed anew.

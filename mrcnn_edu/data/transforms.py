@@ -116,8 +116,11 @@ def crop_window(
 def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
     """(H, W) after scaling the shorter side to `short_side`, unless the longer passes `long_side`.
 
-    Rounded to the nearest pixel, as detectron2 does; torchvision's own model rounds down.
+    Rounded to the nearest pixel, as detectron2 does; torchvision's own model rounds down. A
+    `short_side` of 0 leaves the size as it is.
     """
+    if short_side == 0:
+        return height, width
     scale = min(short_side / min(height, width), long_side / max(height, width))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 

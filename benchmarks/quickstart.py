@@ -1,0 +1,190 @@
+"""The quickstart's model against torchvision's MaskRCNN: same network, images, schedule, wall time.
+
+Trains ours for the quickstart's number of steps, then torchvision's for as many seconds, on the
+same images in the same order, and measures both on the 200 validation images. Both have the same
+trunk, pyramid, heads (torchvision's own head classes, of the same sizes and norms), anchors,
+sample sizes, proposal counts, optimiser and cosine schedule; torchvision's schedule runs over
+time, so that it too ends at a rate of zero. What differs is the code: operators, alignment, mask
+targets and pasting.
+
+    python -m benchmarks.quickstart --seeds 0 1
+
+Writes results/quickstart_seed0.json and so on. About ten minutes a seed on two CPU cores.
+"""
+
+import argparse
+import copy
+import dataclasses
+import math
+import time
+from collections import OrderedDict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+from tqdm.auto import tqdm
+
+from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
+from mrcnn_edu.data.shapes import ShapesDataset, default_sets
+from mrcnn_edu.data.transforms import to_float
+from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.resnet import group_norm
+from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
+from mrcnn_edu.train import load_batch, make_optimizer, read_metrics, train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Backbone(nn.Module):
+    """Our trunk and pyramid, as torchvision wants them."""
+
+    def __init__(self, model: MaskRCNN) -> None:
+        super().__init__()
+        self.trunk, self.fpn = model.trunk, model.fpn
+        self.out_channels = model.config.fpn_channels
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        return OrderedDict(zip(("0", "1", "2", "3", "pool"), self.fpn(self.trunk(x)), strict=True))
+
+
+def torchvision_model(c: ModelConfig) -> TorchvisionMaskRCNN:
+    """torchvision's MaskRCNN with the numbers of ``c``."""
+
+    def pool(size: int) -> MultiScaleRoIAlign:
+        return MultiScaleRoIAlign(
+            ["0", "1", "2", "3"], size, c.roi_sampling_ratio, canonical_scale=c.roi_canonical_size
+        )
+
+    channels, norm = c.fpn_channels, group_norm if c.head_norm == "group_norm" else None
+    return TorchvisionMaskRCNN(
+        Backbone(MaskRCNN(c)),
+        min_size=c.short_side,
+        max_size=c.long_side,
+        image_mean=list(c.pixel_mean),
+        image_std=list(c.pixel_std),
+        rpn_anchor_generator=AnchorGenerator(
+            tuple((s,) for s in c.anchor_sizes), (c.anchor_ratios,) * len(c.anchor_sizes)
+        ),
+        rpn_pre_nms_top_n_train=c.rpn_top_before_nms[0],
+        rpn_pre_nms_top_n_test=c.rpn_top_before_nms[1],
+        rpn_post_nms_top_n_train=c.rpn_top_after_nms[0],
+        rpn_post_nms_top_n_test=c.rpn_top_after_nms[1],
+        rpn_batch_size_per_image=c.rpn_samples,
+        box_batch_size_per_image=c.box_samples,
+        box_roi_pool=pool(c.box_pool),
+        box_head=FastRCNNConvFCHead(
+            (channels, c.box_pool, c.box_pool),
+            [channels] * c.box_convs,
+            [c.box_hidden] * c.box_fcs,
+            norm_layer=norm,
+        ),
+        box_predictor=FastRCNNPredictor(c.box_hidden, c.num_classes + 1),
+        mask_roi_pool=pool(c.mask_pool),
+        mask_head=MaskRCNNHeads(channels, [c.mask_channels] * c.mask_convs, 1, norm_layer=norm),
+        mask_predictor=MaskRCNNPredictor(c.mask_channels, c.mask_channels, c.num_classes + 1),
+    )
+
+
+def train_torchvision(
+    c: ModelConfig, t: TrainConfig, dataset: ShapesDataset, seconds: float
+) -> tuple[TorchvisionMaskRCNN, int]:
+    """Train torchvision's model for ``seconds``; return its averaged weights and its steps."""
+    torch.manual_seed(t.seed)
+    model = torchvision_model(c).train()
+    optimizer = make_optimizer(model, t)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(t.average_decay))
+    # torchvision resizes inside the model: it gets the images as they are.
+    unscaled = dataclasses.replace(c, short_side=0)
+    step, start = 0, time.perf_counter()
+    with tqdm(total=round(seconds), desc="torchvision", unit="s") as bar:
+        while (elapsed := time.perf_counter() - start) < seconds:
+            bar.update(round(elapsed) - bar.n)
+            rate = t.learning_rate * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / t.warmup_steps)
+            batch = load_batch(dataset, step, t, unscaled)
+            losses = model(batch.images, batch.targets)
+            optimizer.zero_grad(set_to_none=True)
+            sum(losses.values()).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), t.clip_gradient_norm)
+            optimizer.step()
+            average.update_parameters(model)
+            step += 1
+    return average.module.eval(), step
+
+
+@torch.no_grad()
+def torchvision_results(model: TorchvisionMaskRCNN, dataset: ShapesDataset) -> list[dict[str, Any]]:
+    """Detections of torchvision's model, masks pasted by torchvision, in COCO's format."""
+    results = []
+    for i in range(len(dataset)):
+        found = model([to_float(dataset[i][0])])[0]
+        for box, label, score, mask in zip(
+            found["boxes"].tolist(),
+            found["labels"].tolist(),
+            found["scores"].tolist(),
+            found["masks"][:, 0] > 0.5,
+            strict=True,
+        ):
+            rle = mask_ops.encode(mask)
+            results.append(
+                {
+                    "image_id": dataset.image_ids[i],
+                    "category_id": dataset.to_category_id(label),
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "score": score,
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                }
+            )
+    return results
+
+
+def compare(seed: int) -> dict[str, Any]:
+    """Train and measure both models with one seed."""
+    c, t = TINY_FPN, dataclasses.replace(QUICKSTART_TRAIN, seed=seed)
+    training_set, validation_set = (ShapesDataset(s) for s in default_sets())
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        model = train(c, t, training_set, Path(folder))
+        seconds = time.perf_counter() - start
+        steps = [m["seconds"] for m in read_metrics(Path(folder) / "metrics.jsonl")]
+    ours = measure(validation_set, coco_results(model, validation_set, batch_size=8))
+    theirs_model, their_steps = train_torchvision(c, t, training_set, seconds)
+    theirs = measure(validation_set, torchvision_results(theirs_model, validation_set))
+    configs = {"model": dataclasses.asdict(c), "train": dataclasses.asdict(t)}
+    return {
+        **provenance(configs, seed),
+        "train_seconds": round(seconds, 1),
+        "ours": {"steps": t.steps, "median_step_seconds": sorted(steps)[len(steps) // 2], **ours},
+        "torchvision": {"steps": their_steps, **theirs},
+    }
+
+
+def main() -> None:
+    """Run the seeds that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    options = parser.parse_args()
+    for seed in options.seeds:
+        result = compare(seed)
+        write_json(options.out / f"quickstart_seed{seed}.json", result)
+        for name in ("ours", "torchvision"):
+            title = f"{name}, seed {seed}: {result[name]['steps']} steps"
+            Console().print(metrics_table(copy.deepcopy(result[name]), title))
+
+
+if __name__ == "__main__":
+    main()

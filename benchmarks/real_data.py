@@ -1,0 +1,134 @@
+"""Real images: nuclei from scratch, and a small model that overfits eight COCO photographs.
+
+    MRCNN_DATA=… python -m benchmarks.real_data nuclei     # at most 20 minutes on two CPU cores
+    MRCNN_DATA=… python -m benchmarks.real_data coco       # a few minutes
+
+Both go on where they were when they are started again. Writes results/nuclei.json and
+results/coco_overfit.json; pictures stay in runs/, since the images are not ours to publish.
+"""
+
+import argparse
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
+from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
+from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.quickstart import measure, metrics_table, save_examples
+from mrcnn_edu.train import METRICS, read_metrics, train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+NUCLEI_MODEL = dataclasses.replace(
+    TINY_FPN,
+    num_classes=1,
+    short_side=0,
+    anchor_sizes=(10, 20, 40, 80, 160),
+    roi_canonical_size=64,
+    rpn_samples=256,
+    rpn_top_before_nms=(600, 1000),
+    rpn_top_after_nms=(300, 600),
+    box_samples=96,
+    detections_per_image=300,
+)
+NUCLEI_TRAIN = TrainConfig(
+    steps=6500, crop=160, vertical_flip_probability=0.5, quarter_turns=True, average_decay=0.998
+)
+
+COCO_MODEL = dataclasses.replace(
+    TINY_FPN,
+    num_classes=80,
+    short_side=256,
+    long_side=384,
+    anchor_sizes=(16, 32, 64, 128, 256),
+    roi_canonical_size=128,
+    box_samples=64,
+)
+COCO_TRAIN = TrainConfig(steps=900)
+
+
+class FirstImages(CocoFormatDataset):
+    """The first images of a set that have at least one object and no crowd."""
+
+    def __init__(self, whole: CocoDataset, count: int) -> None:
+        plain = [
+            i
+            for i in range(len(whole))
+            if whole.annotations(i) and not any(a["iscrowd"] for a in whole.annotations(i))
+        ][:count]
+        truth = whole.coco_gt().dataset
+        images = [whole.images[i] for i in plain]
+        ids = {image["id"] for image in images}
+        annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
+        super().__init__(truth | {"images": images, "annotations": annotations}, whole.name)
+        self.whole, self.indices = whole, plain
+
+    def load_image(self, index: int) -> Any:
+        """RGB uint8 [H, W, 3]."""
+        return self.whole.load_image(self.indices[index])
+
+
+def run(
+    name: str,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    training_set: CocoFormatDataset,
+    validation_set: CocoFormatDataset,
+    max_detections: int,
+) -> None:
+    """Train, measure, draw, and write ``results/NAME.json``."""
+    folder = ROOT / "runs" / name
+    train(model_config, train_config, training_set, folder)
+    start = time.perf_counter()
+    model = train(model_config, train_config, training_set, folder)  # reads the finished run
+    results = coco_results(model, validation_set)
+    evaluate_seconds = time.perf_counter() - start
+    metrics = measure(validation_set, results, max_detections)
+    configs = {
+        "model": dataclasses.asdict(model_config),
+        "train": dataclasses.asdict(train_config),
+        "training_images": len(training_set),
+        "validation_images": len(validation_set),
+        "max_detections": max_detections,
+    }
+    result = {
+        **provenance(configs, train_config.seed),
+        "train_seconds": round(sum(m["seconds"] for m in read_metrics(folder / METRICS)), 1),
+        "evaluate_seconds": round(evaluate_seconds, 1),
+        **metrics,
+    }
+    write_json(ROOT / "results" / f"{name}.json", result)
+    save_examples(folder / "detections.png", model, validation_set, range(6))
+    Console().print(metrics_table(metrics, f"{name}: {len(validation_set)} images"))
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["nuclei", "coco"])
+    what = parser.parse_args().what
+    if "MRCNN_DATA" not in os.environ:
+        parser.error("MRCNN_DATA must name the folder with nuclei/ and coco_cc/")
+    data = Path(os.environ["MRCNN_DATA"])
+    if what == "nuclei":
+        sets = [
+            CocoDataset(data / f"nuclei/{s}", data / f"nuclei/annotations/instances_{s}.json")
+            for s in ("train", "val")
+        ]
+        run("nuclei", NUCLEI_MODEL, NUCLEI_TRAIN, sets[0], sets[1], 300)
+    else:
+        photos = CocoDataset(
+            data / "coco_cc/train2017", data / "coco_cc/annotations/instances_train2017.json"
+        )
+        eight = FirstImages(photos, 8)
+        run("coco_overfit", COCO_MODEL, COCO_TRAIN, eight, eight, 100)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The house: imports point one way, modules stay small, docstrings name chapters that exist."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mrcnn_edu"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# From the ground up. A module may import those on lower floors, and its own package's modules.
+FLOORS = [
+    ["__init__", "errors", "provenance"],
+    ["config"],
+    ["boxes", "nms_kernels", "mask_kernels", "masks"],
+    ["anchors", "matching"],
+    ["roi"],
+    ["nn"],
+    ["model"],
+    ["data"],
+    ["checkpoint", "evaluate"],
+    ["train", "draw"],
+    ["quickstart"],
+    ["cli"],
+]
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
+
+
+def floor_of(path: Path) -> tuple[str, int]:
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return part, FLOOR[part]
+
+
+def imports_of(path: Path) -> set[str]:
+    """The parts of the package that a module imports, at the top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            base = path.relative_to(PACKAGE).parts[: -node.level]
+            prefix = ".".join(["mrcnn_edu", *base])
+            module = f"{prefix}.{node.module}" if node.module else prefix
+            names = [module, *(f"{module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "mrcnn_edu" and len(parts) > 1 and parts[1] in FLOOR:
+                found.add(parts[1])
+    return found
+
+
+def test_every_module_has_a_floor():
+    unknown = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in MODULES} - FLOOR.keys()
+    assert not unknown, f"add {unknown} to FLOORS, at the height where it belongs"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    part, floor = floor_of(path)
+    for other in imports_of(path) - {part}:
+        assert FLOOR[other] <= floor, f"{part} imports {other}, which is above it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_is_one_idea(path):
+    assert len(path.read_text().splitlines()) <= 350
+    assert ast.get_docstring(ast.parse(path.read_text())), "a module says what it is for"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_public_things_have_docstrings_and_chapters_exist(path):
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+    for chapter in re.findall(r"Chapters? (\d\d|[A-Z]\b)", path.read_text()):
+        assert chapter in {f"{i:02}" for i in range(21)} | {"A", "B"}
+
+
+def test_importing_needs_neither_jupyter_nor_drawing():
+    code = (
+        "import sys, mrcnn_edu.model, mrcnn_edu.train, mrcnn_edu.evaluate; "
+        "loaded = {m.split('.')[0] for m in sys.modules}; "
+        "print(sorted(loaded & {'jupyter_core', 'ipykernel', 'ipywidgets', 'notebook', "
+        "'matplotlib', 'rich', 'tyro', 'skimage'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.json")), ids=lambda p: p.name)
+def test_measured_numbers_say_where_they_come_from(path):
+    result = json.loads(path.read_text())
+    for key in ("config", "seed", "commit", "machine", "versions", "date"):
+        assert key in result, f"{path.name} does not record its {key}"
+    assert result["clean"] is True, f"{path.name} was measured on uncommitted code"
+    assert re.fullmatch("[0-9a-f]{40}", result["commit"])
+    assert {"cpu", "cores", "memory_gib"} <= result["machine"].keys()

@@ -1,0 +1,134 @@
+"""The command line: each command once on small data, and each mistake answered with a sentence."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mrcnn_edu.checkpoint import Categories, save_model
+from mrcnn_edu.cli import main
+from mrcnn_edu.model import MaskRCNN
+from tests.fake_data import small_config
+
+DATA = os.environ.get("MRCNN_DATA")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """An untrained model that detects something in every picture."""
+    torch.manual_seed(0)
+    model = MaskRCNN(small_config())
+    with torch.no_grad():
+        model.box_head.classes.weight.mul_(5)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    names = tuple(f"class{i}" for i in range(10))
+    save_model(path, model.state_dict(), model.config, Categories(tuple(range(1, 11)), names), 3)
+    return path
+
+
+def refuse(capsys, *arguments: object) -> str:
+    """Run a command that must fail with exit code 1 and one sentence; return the sentence."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    assert caught.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("mrcnn-edu: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_shapes_are_written_checked_trained_and_measured(tmp_path, capsys):
+    sets = tmp_path / "shapes"
+    for split, seed in (("train", 1), ("val", 2)):
+        main(
+            f"data shapes --out {sets} --split {split} --images 4 --seed {seed} "
+            "--shapes.image-size 64".split()
+        )
+    files = {
+        split: f"--data.images {sets / split} "
+        f"--data.annotations {sets / 'annotations'}/instances_{split}.json".split()
+        for split in ("train", "val")
+    }
+    main(["data", "check", *files["train"]])
+    run = tmp_path / "run"
+    main([*f"train --out {run} --steps 2 --batch-size 2 --short-side 64".split(), *files["train"]])
+    out = tmp_path / "evaluation"
+    main(["evaluate", "--checkpoint", str(run), *files["val"], "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "4 images" in printed
+    assert {"detections.json", "metrics.json", "examples.png"} == {p.name for p in out.iterdir()}
+    assert set(json.loads((out / "metrics.json").read_text())) == {"box", "mask"}
+    assert "mrcnn-edu: " in refuse(
+        capsys, "data", "shapes", "--out", sets, "--split", "val", "--images", 4
+    )  # never overwrites
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+def test_predict_writes_a_picture_and_json(checkpoint, tmp_path, mode):
+    size = (90, 70)
+    noise = Image.effect_noise(size, 90).convert("RGB").convert(mode)
+    photo = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
+    noise.save(photo)
+    main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")])
+    content = json.loads((tmp_path / "out/photo.json").read_text())
+    assert (content["width"], content["height"]) == size
+    assert content["detections"]
+    for d in content["detections"]:
+        assert d["category"] == f"class{d['category_id'] - 1}"
+        assert d["segmentation"]["size"] == [70, 90]
+    with Image.open(tmp_path / "out/photo.png") as picture:
+        assert picture.mode == "RGB"
+        assert picture.width % 90 == 0
+
+
+def test_predict_on_a_photograph_of_scikit_image(checkpoint, tmp_path):
+    data = pytest.importorskip("skimage.data")
+    photo = tmp_path / "astronaut.png"
+    Image.fromarray(data.astronaut()).save(photo)
+    main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
+    assert json.loads((tmp_path / "astronaut.json").read_text())["detections"]
+
+
+@pytest.mark.skipif(DATA is None, reason="MRCNN_DATA does not name the test data")
+def test_predict_on_a_coco_photograph(checkpoint, tmp_path):
+    photo = sorted((Path(DATA) / "coco_cc/val2017").glob("*.jpg"))[0]
+    main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
+    assert (tmp_path / f"{photo.stem}.png").exists()
+
+
+def test_mistakes_are_answered(checkpoint, tmp_path, capsys):
+    assert "did you mean 'tiny_fpn'" in refuse(capsys, "train", "--preset", "tinyfpn")
+    assert "There is no checkpoint" in refuse(capsys, "evaluate", "--checkpoint", tmp_path / "no")
+    assert "no annotation file" in refuse(
+        capsys, "train", "--data.images", tmp_path, "--data.annotations", tmp_path / "a.json"
+    )
+    assert "Give both" in refuse(capsys, "train", "--data.images", tmp_path)
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    assert "not a COCO ground truth" in refuse(
+        capsys, "data", "check", "--data.images", tmp_path, "--data.annotations", bad
+    )
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    assert "Cannot read" in refuse(capsys, "predict", text, "--checkpoint", checkpoint)
+    Image.new("RGB", (30, 30)).save(tmp_path / "ok.png")
+    assert "Cannot write" in refuse(
+        capsys, "predict", tmp_path / "ok.png", "--checkpoint", checkpoint, "--out", text / "in"
+    )
+
+
+def test_classes_of_another_data_set_are_refused(checkpoint, capsys):
+    message = refuse(capsys, "evaluate", "--checkpoint", checkpoint)
+    assert "knows 10 classes (class0" in message
+    assert "disc" in message
+
+
+def test_an_unknown_option_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--learning-rat", "3"])
+    assert caught.value.code != 0
+    printed = capsys.readouterr()
+    assert "learning-rate" in printed.err + printed.out
