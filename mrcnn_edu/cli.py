@@ -46,7 +46,7 @@ class Data:
             training, validation = default_sets()
             return ShapesDataset(training if split == "train" else validation)
         if self.images is None or self.annotations is None:
-            raise UserError("Give both --data.images and --data.annotations, or neither (Shapes).")
+            raise UserError("Give both --images and --annotations, or neither (Shapes).")
         try:
             return CocoDataset(self.images, self.annotations)
         except (ValueError, OSError) as error:
@@ -73,7 +73,7 @@ class Train:
     """Which model: tiny_fpn or r50_fpn. Its number of classes follows the data."""
     out: Path = Path("runs/train")
     """The run folder; if it holds an unfinished run, training goes on there."""
-    data: Data = field(default_factory=Data)
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     short_side: int | None = None
     """Scale images to this shorter side; 0 takes them as they are. Default: the preset's."""
@@ -89,7 +89,8 @@ class Train:
         train(config, self.train, dataset, self.out, self.device)
         Console().print(
             f"Done: {self.out / MODEL}. Measure it with "
-            f"`mrcnn-edu evaluate --checkpoint {self.out / MODEL}` and the same --data options."
+            f"`mrcnn-edu evaluate --checkpoint {self.out}`, with --images and --annotations of "
+            "pictures it has not seen."
         )
 
 
@@ -99,7 +100,7 @@ class Evaluate:
 
     checkpoint: Path
     """A model.safetensors, or the run folder that holds one."""
-    data: Data = field(default_factory=Data)
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
     max_detections: int = 100
     """Detections of an image that count. Dense sets such as nuclei need 300."""
     out: Path | None = None
@@ -192,25 +193,27 @@ class WriteShapes:
 
     out: Path
     """Folder for SPLIT/*.png and annotations/instances_SPLIT.json."""
-    images: int = 1500
+    count: int = 1500
+    """Images to generate."""
     seed: int = 1
     split: str = "train"
-    shapes: ShapesConfig = field(default_factory=ShapesConfig)
+    """Name of the split; an existing one is never overwritten."""
+    shapes: tyro.conf.OmitArgPrefixes[ShapesConfig] = field(default_factory=ShapesConfig)
 
     def run(self) -> None:
         """Run the command."""
         try:
-            path = write_coco(generate(self.shapes, self.images, self.seed), self.out, self.split)
+            path = write_coco(generate(self.shapes, self.count, self.seed), self.out, self.split)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
-        Console().print(f"Wrote {self.images} images and {path}", soft_wrap=True)
+        Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
 
 
 @dataclass
 class CheckData:
     """Look at every image and target of a data set before training on it."""
 
-    data: Data = field(default_factory=Data)
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
     max_images: int = 0
     """Look at the first so many only; 0 looks at all."""
 
@@ -244,11 +247,11 @@ class ConvertNuclei:
 class DataCommand:
     """Generate, check and convert data sets."""
 
-    command: (
+    command: tyro.conf.OmitArgPrefixes[
         Annotated[WriteShapes, tyro.conf.subcommand("shapes")]
         | Annotated[CheckData, tyro.conf.subcommand("check")]
         | Annotated[ConvertNuclei, tyro.conf.subcommand("nuclei")]
-    )
+    ]
 
     def run(self) -> None:
         """Run the command."""
@@ -266,7 +269,12 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``mrcnn-edu``; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
-    command: Any = tyro.cli(Command, prog="mrcnn-edu", args=arguments)
+    command: Any = tyro.cli(
+        Command,
+        prog="mrcnn-edu",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
     try:
         command.run()
     except TrainingInterruptedError as stopped:
@@ -282,7 +290,7 @@ def _check_classes(names: Sequence[str], dataset: Dataset) -> None:
         raise UserError(
             f"The checkpoint knows {len(names)} classes ({', '.join(names[:4])} …), the data set "
             f"{dataset.num_classes} ({', '.join(dataset.class_names[:4])} …). Evaluate on the data "
-            "set the model was trained for: give --data.images and --data.annotations."
+            "set the model was trained for: give --images and --annotations."
         )
 
 

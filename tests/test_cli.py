@@ -44,12 +44,12 @@ def test_shapes_are_written_checked_trained_and_measured(tmp_path, capsys):
     sets = tmp_path / "shapes"
     for split, seed in (("train", 1), ("val", 2)):
         main(
-            f"data shapes --out {sets} --split {split} --images 4 --seed {seed} "
-            "--shapes.image-size 64".split()
+            f"data shapes --out {sets} --split {split} --count 4 --seed {seed} "
+            "--image-size 64".split()
         )
     files = {
-        split: f"--data.images {sets / split} "
-        f"--data.annotations {sets / 'annotations'}/instances_{split}.json".split()
+        split: f"--images {sets / split} "
+        f"--annotations {sets / 'annotations'}/instances_{split}.json".split()
         for split in ("train", "val")
     }
     main(["data", "check", *files["train"]])
@@ -62,7 +62,7 @@ def test_shapes_are_written_checked_trained_and_measured(tmp_path, capsys):
     assert {"detections.json", "metrics.json", "examples.png"} == {p.name for p in out.iterdir()}
     assert set(json.loads((out / "metrics.json").read_text())) == {"box", "mask"}
     assert "mrcnn-edu: " in refuse(
-        capsys, "data", "shapes", "--out", sets, "--split", "val", "--images", 4
+        capsys, "data", "shapes", "--out", sets, "--split", "val", "--count", 4
     )  # never overwrites
 
 
@@ -103,13 +103,13 @@ def test_mistakes_are_answered(checkpoint, tmp_path, capsys):
     assert "did you mean 'tiny_fpn'" in refuse(capsys, "train", "--preset", "tinyfpn")
     assert "There is no checkpoint" in refuse(capsys, "evaluate", "--checkpoint", tmp_path / "no")
     assert "no annotation file" in refuse(
-        capsys, "train", "--data.images", tmp_path, "--data.annotations", tmp_path / "a.json"
+        capsys, "train", "--images", tmp_path, "--annotations", tmp_path / "a.json"
     )
-    assert "Give both" in refuse(capsys, "train", "--data.images", tmp_path)
+    assert "Give both" in refuse(capsys, "train", "--images", tmp_path)
     bad = tmp_path / "bad.json"
     bad.write_text("{}")
     assert "not a COCO ground truth" in refuse(
-        capsys, "data", "check", "--data.images", tmp_path, "--data.annotations", bad
+        capsys, "data", "check", "--images", tmp_path, "--annotations", bad
     )
     text = tmp_path / "text.png"
     text.write_text("not a picture")
