@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := mrcnn_edu tests benchmarks
 
-.PHONY: help quickstart test lint format lab benchmarks clean
+.PHONY: help quickstart test lint format lab benchmarks tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,10 @@ lab: $(VENV)/.course  ## open the course in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
 
 benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
-	@for script in roi nms paste; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	@for script in roi nms paste; do $(BIN)/python -m benchmarks.$$script || exit 1; done
+
+tables: $(VENV)/.test  ## write the tables of README.md from results/
+	@$(BIN)/python -m benchmarks.tables
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
 from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
+from mrcnn_edu.data.dataset import Dataset, InMemory
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import measure, metrics_table, save_examples
@@ -78,8 +79,8 @@ def run(
     name: str,
     model_config: ModelConfig,
     train_config: TrainConfig,
-    training_set: CocoFormatDataset,
-    validation_set: CocoFormatDataset,
+    training_set: Dataset,
+    validation_set: Dataset,
     max_detections: int,
 ) -> None:
     """Train, measure, draw, and write ``results/NAME.json``."""
@@ -121,13 +122,13 @@ def main() -> None:
             CocoDataset(data / f"nuclei/{s}", data / f"nuclei/annotations/instances_{s}.json")
             for s in ("train", "val")
         ]
-        run("nuclei", NUCLEI_MODEL, NUCLEI_TRAIN, sets[0], sets[1], 300)
+        run("nuclei", NUCLEI_MODEL, NUCLEI_TRAIN, InMemory(sets[0]), sets[1], 300)
     else:
         photos = CocoDataset(
             data / "coco_cc/train2017", data / "coco_cc/annotations/instances_train2017.json"
         )
         eight = FirstImages(photos, 8)
-        run("coco_overfit", COCO_MODEL, COCO_TRAIN, eight, eight, 100)
+        run("coco_overfit", COCO_MODEL, COCO_TRAIN, InMemory(eight), eight, 100)
 
 
 if __name__ == "__main__":

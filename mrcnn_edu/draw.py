@@ -165,7 +165,8 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
     rates.plot(steps, [m["lr"] for m in metrics], color="0.6", linestyle=":", label="learning rate")
     rates.set_ylabel("learning rate", color="0.4")
     lines = axis.get_lines() + rates.get_lines()
-    axis.legend(lines, [str(line.get_label()) for line in lines], ncols=3, fontsize=8)
+    labels = [str(line.get_label()) for line in lines]
+    figure.legend(lines, labels, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     figure.savefig(path)
 
 

@@ -6,6 +6,9 @@ pictures. Interrupted, it goes on where it was. Chapter 00 looks at what it made
 """
 
 import dataclasses
+import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +25,7 @@ from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import METRICS as METRICS_FILE
-from mrcnn_edu.train import MODEL, read_metrics, train
+from mrcnn_edu.train import read_metrics, train
 
 QUICKSTART_TRAIN = TrainConfig(steps=3000)
 
@@ -80,10 +83,11 @@ def quickstart(
     minutes = seconds["total"] / 60
     console.print(f"{minutes:.1f} minutes. Everything is in [bold]{folder}/[/]; look at ", end="")
     console.print(f"{folder / 'detections.png'} first.\n\nThree things to try next:")
+    command = _command()
     console.print(
-        f"  mrcnn-edu predict YOUR_PICTURE.jpg --checkpoint {folder / MODEL}\n"
-        "  mrcnn-edu train --steps 4000 --out runs/longer   # twice the steps: what is it worth?\n"
-        "  make lab   # the course; notebook 00 opens this model stage by stage",
+        f"  {command} predict PICTURE.jpg --checkpoint {folder}   # on your own picture\n"
+        f"  {command} train --steps 6000 --out runs/longer   # what are twice the steps worth?\n"
+        f"  {command} data check --images DIR --annotations FILE.json   # your own data set",
         highlight=False,
         soft_wrap=True,
     )
@@ -132,3 +136,10 @@ def save_examples(
         )
         pairs.append((truth, detected))
     save_comparison(path, pairs)
+
+
+def _command() -> str:
+    """How this user calls the command line: by its name where the shell finds it, else by path."""
+    if shutil.which("mrcnn-edu"):
+        return "mrcnn-edu"
+    return os.path.relpath(Path(sys.executable).parent / "mrcnn-edu")

@@ -107,3 +107,9 @@ def test_measured_numbers_say_where_they_come_from(path):
     assert result["clean"] is True, f"{path.name} was measured on uncommitted code"
     assert re.fullmatch("[0-9a-f]{40}", result["commit"])
     assert {"cpu", "cores", "memory_gib"} <= result["machine"].keys()
+
+
+def test_tables_of_the_readme_are_made_from_results():
+    command = [sys.executable, "-m", "benchmarks.tables", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

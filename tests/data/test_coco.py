@@ -15,6 +15,8 @@ from pycocotools.coco import COCO
 
 from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset, read_rgb, segmentation_to_rle
+from mrcnn_edu.data.dataset import InMemory
+from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.data.transforms import collate
 
 DATA = Path(os.environ.get("MRCNN_DATA", "absent"))
@@ -353,3 +355,15 @@ def test_unknown_ids_and_twin_images_are_refused() -> None:
     ground_truth["images"][1]["id"] = 7
     with pytest.raises(ValueError, match="same id"):
         CocoFormatDataset(ground_truth, "x.json")
+
+
+def test_in_memory_reads_each_sample_once() -> None:
+    shapes = ShapesDataset(generate(ShapesConfig(image_size=64), 3, seed=1))
+    kept = InMemory(shapes)
+    assert len(kept) == 3
+    assert kept[1] is kept[1]
+    image, target = shapes[1]
+    assert torch.equal(kept[1][0], image)
+    assert torch.equal(kept[1][1]["masks"], target["masks"])
+    assert kept.to_category_id(2) == shapes.to_category_id(2)
+    assert kept.coco_gt().getImgIds() == shapes.image_ids
