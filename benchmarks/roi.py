@@ -205,6 +205,7 @@ def run_pyramid(bench: Bench, generator: torch.Generator) -> None:
 
 
 def main() -> None:
+    """Run every case on the device that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
@@ -226,7 +227,7 @@ def main() -> None:
         config["copy_bytes_per_second"] = bench.bandwidth
     write_json(
         f"results/roi_{arguments.device}.json",
-        {"provenance": provenance(config, SEED), "rows": bench.rows},
+        {**provenance(config, SEED), "rows": bench.rows},
     )
 
 
