@@ -34,6 +34,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
 from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.batches import load_batch
 from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
@@ -42,7 +43,7 @@ from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.resnet import group_norm
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
-from mrcnn_edu.train import load_batch, make_optimizer, read_metrics, train
+from mrcnn_edu.train import make_optimizer, read_metrics, train
 
 ROOT = Path(__file__).resolve().parent.parent
 

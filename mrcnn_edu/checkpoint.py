@@ -10,6 +10,7 @@ Two files, each written whole or not at all:
 Chapter 13.
 """
 
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -136,16 +137,10 @@ def save_state(
     Raises:
         UserError: the folder cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     configs = {"model_config": to_json(model_config), "train_config": to_json(train_config)}
-    try:
-        torch.save({"format": FORMAT, **configs, **state}, temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise UserError(_cannot_write(path, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **configs, **state}, buffer)
+    _write(path, buffer.getvalue())
 
 
 def load_state(
@@ -172,6 +167,7 @@ def load_state(
         (train_config, stored_configs[1]),
     ):
         changed = difference(from_json(type(ours), text), ours)
+        changed.pop("checkpoint_seconds", None)  # how often to save changes no result
         if changed:
             listed = ", ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in changed.items())
             raise UserError(
@@ -192,11 +188,7 @@ def _write(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise UserError(_cannot_write(path, error)) from error
-
-
-def _cannot_write(path: str | os.PathLike[str], error: Exception) -> str:
-    return (
-        f"Cannot write {path} ({error}). Free some space or choose a folder you may write to with "
-        "--out; what was saved before is untouched."
-    )
+        raise UserError(
+            f"Cannot write {path} ({error}). Free some space or choose a folder you may write to "
+            "with --out; what was saved before is untouched."
+        ) from error

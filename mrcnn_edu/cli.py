@@ -5,16 +5,19 @@ user ends in one sentence and exit code 1; everything else is a bug and shows it
 """
 
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from rich.console import Console
 
-from mrcnn_edu.checkpoint import load_model
+from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.checkpoint import LoadedModel, load_model
 from mrcnn_edu.config import TrainConfig, preset
 from mrcnn_edu.data import nuclei
 from mrcnn_edu.data.check import check_dataset
@@ -24,7 +27,8 @@ from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, default_sets, gen
 from mrcnn_edu.draw import draw_detections, to_image
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_results, predict, to_coco
-from mrcnn_edu.provenance import write_json
+from mrcnn_edu.model import Detections
+from mrcnn_edu.provenance import write_atomically, write_json
 from mrcnn_edu.quickstart import measure, metrics_table, quickstart, save_examples
 from mrcnn_edu.train import MODEL, TrainingInterruptedError, train
 
@@ -85,8 +89,10 @@ class Train:
         dataset = self.data.load("train")
         config = dataclasses.replace(config, num_classes=dataset.num_classes)
         if self.short_side is not None:
-            config = dataclasses.replace(config, short_side=self.short_side)
-        train(config, self.train, dataset, self.out, self.device)
+            # The longer side may grow in COCO's proportion, 800 to 1333.
+            long_side = max(config.long_side, round(self.short_side * 1333 / 800))
+            config = dataclasses.replace(config, short_side=self.short_side, long_side=long_side)
+        train(config, self.train, dataset, self.out, _device(self.device))
         Console().print(
             f"Done: {self.out / MODEL}. Measure it with "
             f"`mrcnn-edu evaluate --checkpoint {self.out}`, with --images and --annotations of "
@@ -112,9 +118,14 @@ class Evaluate:
         loaded = load_model(self.checkpoint)
         dataset = self.data.load("val")
         _check_classes(loaded.categories.names, dataset)
-        model = loaded.model.to(self.device)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)  # a bad folder fails now, not in the end
+        model = loaded.model.to(_device(self.device))
         model.config = dataclasses.replace(model.config, detections_per_image=self.max_detections)
-        results = coco_results(model, dataset)
+        try:
+            results = coco_results(model, dataset)
+        except ValueError as error:  # an image that cannot be read
+            raise UserError(str(error)) from error
         metrics = measure(dataset, results, self.max_detections)
         Console().print(metrics_table(metrics, f"{len(dataset)} images"))
         if self.out is not None:
@@ -125,14 +136,14 @@ class Evaluate:
 
 @dataclass
 class Predict:
-    """Detect objects in pictures: an overlay PNG and COCO JSON for each."""
+    """Detect objects in pictures: for each a PNG with the detections, and a COCO JSON."""
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
     checkpoint: Path
     """A model.safetensors, or the run folder that holds one."""
     out: Path = Path("runs/predict")
-    """Where NAME.png and NAME.json go."""
+    """Where NAME_detections.png and NAME_detections.json go."""
     min_score: float = 0.5
     """Detections below this score are not drawn; the JSON holds them all."""
     device: Device = "cpu"
@@ -141,47 +152,39 @@ class Predict:
         """Run the command."""
         if not self.pictures:
             raise UserError("Name at least one picture: mrcnn-edu predict PHOTO.jpg --checkpoint …")
+        stems = [path.stem for path in self.pictures]
+        if len(set(stems)) < len(stems):
+            raise UserError("Two pictures have the same name; their results would be one file.")
         loaded = load_model(self.checkpoint)
-        model, categories = loaded.model.to(self.device), loaded.categories
-        for number, path in enumerate(self.pictures):
+        loaded.model.to(_device(self.device))
+        for path in self.pictures:
             try:
                 image = to_image(read_rgb(path))
             except (ValueError, OSError, SyntaxError) as error:
                 raise UserError(f"Cannot read {path} as an image ({error}).") from error
-            found = predict(model, [image])[0]
-            size = (image.shape[1], image.shape[2])
-            results = to_coco(
-                found, number, size, lambda label: categories.ids[label - 1], model.config
-            )
-            for result in results:
-                result["category"] = categories.names[categories.ids.index(result["category_id"])]
-            content = {
-                "file_name": path.name,
-                "height": size[0],
-                "width": size[1],
-                "detections": results,
-            }
-            picture = draw_detections(
-                image,
-                found,
-                categories.names,
-                self.min_score,
-                scale=max(1, 512 // max(size)),
-                paste=model.config.mask_paste,
-                threshold=model.config.mask_threshold,
-            )
+            found = predict(loaded.model, [image])[0]
+            target = self.out / f"{path.stem}_detections"
             try:
-                self.out.mkdir(parents=True, exist_ok=True)
-                picture.save(self.out / f"{path.stem}.png")
-                write_json(self.out / f"{path.stem}.json", content)
+                write_json(target.with_suffix(".json"), _coco_json(path, image, found, loaded))
+                picture = io.BytesIO()
+                draw_detections(
+                    image,
+                    found,
+                    loaded.categories.names,
+                    self.min_score,
+                    scale=max(1, 512 // max(image.shape[1:])),
+                    paste=loaded.model.config.mask_paste,
+                    threshold=loaded.model.config.mask_threshold,
+                ).save(picture, format="PNG")
+                write_atomically(target.with_suffix(".png"), picture.getvalue())
             except OSError as error:
                 raise UserError(
                     f"Cannot write to {self.out} ({error}). Choose a folder with --out."
                 ) from error
-            shown = sum(r["score"] >= self.min_score for r in results)
+            shown = int((found.scores >= self.min_score).sum())
             Console().print(
-                f"{path}: {len(results)} detections, {shown} with a score of at least "
-                f"{self.min_score} drawn in {self.out / path.stem}.png",
+                f"{path}: {len(found.scores)} detections, {shown} with a score of at least "
+                f"{self.min_score} drawn in {target.with_suffix('.png')}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -231,16 +234,16 @@ class ConvertNuclei:
     """Turn the official 2018 Data Science Bowl folder into COCO format."""
 
     source: Path
-    """The unpacked stage1_train folder."""
+    """stage1_train.zip, or the folder it was unpacked to."""
     out: Path
 
     def run(self) -> None:
         """Run the command."""
         try:
-            path = nuclei.convert_nuclei(self.source, self.out)
+            paths = nuclei.convert_nuclei(self.source, self.out)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
-        Console().print(f"Wrote {path}", soft_wrap=True)
+        Console().print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
 
 
 @dataclass
@@ -280,9 +283,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrainingInterruptedError as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+    except KeyboardInterrupt:
+        print("\nStopped. What was saved before is kept.", file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         print(f"mrcnn-edu: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(f"mrcnn-edu: {error}. Check the path, or choose another with --out.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _device(name: str) -> str:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise UserError(f"There is no device {name!r}; use cpu, cuda or cuda:1.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch finds no CUDA GPU here. Leave --device out to run on the CPU.")
+    return name
+
+
+def _coco_json(
+    path: Path, image: torch.Tensor, found: Detections, loaded: LoadedModel
+) -> dict[str, Any]:
+    """The detections of one picture as a COCO file: what pycocotools' ``COCO(path)`` reads."""
+    categories = loaded.categories
+    size = (image.shape[1], image.shape[2])
+    results = to_coco(found, 1, size, lambda label: categories.ids[label - 1], loaded.model.config)
+    for number, result in enumerate(results, start=1):
+        area = int(mask_ops.decode(result["segmentation"]).sum())
+        result.update(id=number, iscrowd=0, area=area)
+    return {
+        "images": [{"id": 1, "file_name": path.name, "height": size[0], "width": size[1]}],
+        "annotations": results,
+        "categories": [
+            {"id": i, "name": name}
+            for i, name in zip(categories.ids, categories.names, strict=True)
+        ],
+    }
 
 
 def _check_classes(names: Sequence[str], dataset: Dataset) -> None:

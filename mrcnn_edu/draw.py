@@ -4,7 +4,7 @@
 are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def overlay(
     image: Tensor,
     boxes: Tensor,
     labels: Sequence[str],
-    masks: Tensor,
+    masks: Iterable[Tensor],
     scale: int = 1,
     opacity: float = 0.45,
 ) -> Image.Image:
@@ -43,7 +43,7 @@ def overlay(
         image: uint8 [3, H, W], RGB.
         boxes: [G, 4] xyxy in pixels of the image.
         labels: G short texts; "" for none.
-        masks: [G, H, W], 0 or 1.
+        masks: G masks [H, W], 0 or 1; a tensor [G, H, W], or a generator to save memory.
         scale: enlarge the picture this many times, so that a line is thin on small images.
         opacity: of the masks, 0..1.
 
@@ -52,11 +52,14 @@ def overlay(
     """
     picture = image.permute(1, 2, 0).cpu().numpy().astype(np.float32)  # [H, W, 3]
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
-    for i, mask in enumerate(masks.cpu().numpy().astype(bool)):
+    for i, mask in enumerate(masks):
         colour = np.array(COLOURS[i % len(COLOURS)], np.float32)
-        inside = mask.repeat(scale, axis=0).repeat(scale, axis=1)  # [H·scale, W·scale]
+        whole = mask.cpu().numpy().astype(bool)  # [H, W]
+        rows, columns = _window(whole)
+        inside = whole[rows, columns].repeat(scale, axis=0).repeat(scale, axis=1)
         alpha = np.where(_outline(inside, max(1, scale // 2)), 1.0, opacity * inside)[..., None]
-        picture = picture * (1 - alpha) + colour * alpha
+        window = tuple(slice(s.start * scale, s.stop * scale) for s in (rows, columns))
+        picture[window] = picture[window] * (1 - alpha) + colour * alpha
     canvas = Image.fromarray(picture.round().astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     side = min(canvas.size)
@@ -90,12 +93,13 @@ def draw_detections(
         min_score: leave out detections below.
         scale: see :func:`overlay`.
         paste: dialect of :func:`mrcnn_edu.masks.paste`.
-        threshold: probability from which a pixel is in the mask.
+        threshold: a pixel is in the mask if its probability is above.
     """
     shown = (detections.scores >= min_score).cpu()
     boxes, labels = detections.boxes.cpu()[shown], detections.labels.cpu()[shown]
     size = (image.shape[1], image.shape[2])
-    masks = mask_ops.paste(detections.masks.cpu()[shown], boxes, size, dialect=paste) >= threshold
+    rles = mask_ops.paste_to_rle(detections.masks.cpu()[shown], boxes, size, threshold, paste)
+    masks = (mask_ops.decode(rle) for rle in rles)  # one image-sized mask at a time
     scores = detections.scores.cpu()[shown]
     texts = [
         f"{names[label - 1]} {score:.2f}"
@@ -173,6 +177,15 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
 def to_image(array: NDArray[np.uint8]) -> Tensor:
     """Turn an RGB array [H, W, 3] into the tensor [3, H, W] that this module draws on."""
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The rows and columns that hold all of a mask [H, W]; empty slices for an empty mask."""
+    ranges = []
+    for axis in (1, 0):
+        used = np.flatnonzero(mask.any(axis=axis))
+        ranges.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
+    return ranges[0], ranges[1]
 
 
 def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

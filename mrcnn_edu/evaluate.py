@@ -7,7 +7,7 @@ precision. Chapter 11.
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import resize, to_float
 from mrcnn_edu.errors import UserError
@@ -88,8 +89,8 @@ def to_coco(
     detections: Detections,
     image_id: int,
     image_size: tuple[int, int],
-    to_category_id: Any,
-    config: Any,
+    to_category_id: Callable[[int], int],
+    config: ModelConfig,
 ) -> list[dict[str, Any]]:
     """Write the detections of one image as COCO results.
 
@@ -150,16 +151,10 @@ def coco_metrics(
 
     images = sorted(ground_truth.getImgIds() if image_ids is None else image_ids)
     _check_ids(ground_truth, results)
-    if not results:
-        has_truth = bool(ground_truth.getAnnIds(imgIds=images, iscrowd=False))
-        return dict.fromkeys(METRICS, 0.0 if has_truth else None)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        # loadRes writes areas and boxes into what it is given, so it gets copies.
-        evaluator = COCOeval(
-            ground_truth, ground_truth.loadRes([dict(r) for r in results]), iou_type
-        )
+        evaluator = COCOeval(ground_truth, _as_coco(ground_truth, results, iou_type), iou_type)
         evaluator.params.imgIds = images
-        evaluator.params.maxDets = [1, 10, max_detections]
+        evaluator.params.maxDets = [max_detections]
         evaluator.evaluate()
         evaluator.accumulate()
     precision = evaluator.eval["precision"][..., -1]  # [IoU, recall, class, area]
@@ -180,6 +175,27 @@ def coco_metrics(
         "APm": mean("m"),
         "APl": mean("l"),
     }
+
+
+def _as_coco(ground_truth: Any, results: Sequence[dict[str, Any]], iou_type: str) -> Any:
+    """Results as pycocotools' COCO object.
+
+    For masks the boxes are left out: where they are given, pycocotools takes the box's area, not
+    the mask's, to decide whether a detection is small, medium or large.
+    """
+    from pycocotools.coco import COCO
+
+    if not results:  # loadRes looks at the first result
+        empty = COCO()
+        empty.dataset = {**ground_truth.dataset, "annotations": []}
+        empty.createIndex()
+        return empty
+    with_masks = iou_type == "segm" and all("segmentation" in r for r in results)
+    left_out = {"bbox"} if with_masks else set()
+    # loadRes writes into what it is given, so it gets copies.
+    return ground_truth.loadRes(
+        [{k: v for k, v in r.items() if k not in left_out} for r in results]
+    )
 
 
 def _check_ids(ground_truth: Any, results: Sequence[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
+from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_json
@@ -57,6 +58,7 @@ def quickstart(
         "[bold]2/4[/] Training from scratch. Ctrl-C stops and saves; the same command goes on. "
         "The first step compiles kernels, once per machine."
     )
+    write_config(folder / "config.json", model_config, train_config)
     model = train(model_config, train_config, training_set, folder)
     trained = time.perf_counter()
     console.print("[bold]3/4[/] Evaluating on 200 images the model has not seen …")
@@ -64,23 +66,19 @@ def quickstart(
     metrics = measure(validation_set, results)
     evaluated = time.perf_counter()
     console.print("[bold]4/4[/] Drawing …")
-    configs = {
-        "model": dataclasses.asdict(model_config),
-        "train": dataclasses.asdict(train_config),
-    }
-    write_json(folder / "config.json", configs)
     write_json(folder / "detections.json", results)
     save_examples(folder / "detections.png", model, validation_set, range(6), scale=3)
-    save_curves(folder / "curves.png", read_metrics(folder / METRICS_FILE))
+    lines = read_metrics(folder / METRICS_FILE)
+    save_curves(folder / "curves.png", lines)
     seconds = {
         "generate": round(generated - start, 1),
-        "train": round(trained - generated, 1),
+        "train": round(sum(line["seconds"] for line in lines), 1),  # of earlier parts too
         "evaluate": round(evaluated - trained, 1),
-        "total": round(time.perf_counter() - start, 1),
+        "this_run": round(time.perf_counter() - start, 1),
     }
     write_json(folder / "summary.json", {**metrics, "seconds": seconds})
     console.print(metrics_table(metrics, f"Shapes, {len(validation_set)} unseen images"))
-    minutes = seconds["total"] / 60
+    minutes = seconds["this_run"] / 60
     console.print(f"{minutes:.1f} minutes. Everything is in [bold]{folder}/[/]; look at ", end="")
     console.print(f"{folder / 'detections.png'} first.\n\nThree things to try next:")
     command = _command()
@@ -92,6 +90,21 @@ def quickstart(
         soft_wrap=True,
     )
     return {**metrics, "seconds": seconds}
+
+
+def write_config(path: Path, model_config: ModelConfig, train_config: TrainConfig) -> None:
+    """Write both configurations as one JSON file.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    configs = {"model": dataclasses.asdict(model_config), "train": dataclasses.asdict(train_config)}
+    try:
+        write_json(path, configs)
+    except OSError as error:
+        raise UserError(
+            f"Cannot create the run folder {path.parent} ({error}). Choose another with --out."
+        ) from error
 
 
 def measure(

@@ -1,33 +1,31 @@
 """Training: batches, losses, schedule, and a run folder from which a killed run goes on exactly.
 
-Nothing random has a history. Which images are in a batch follows from (seed, step); the crops and
-flips of an image and the RoIs sampled from it follow from (seed, epoch, image id). So the state of
-a run is its weights, its optimiser and one number, the step, and a run that was killed and resumed
-has the same losses, to the bit on a CPU, as one that was not. Chapter 13.
+Nothing random has a history (see :mod:`mrcnn_edu.batches`), so the state of a run is its
+weights, its optimiser and one number, the step; and a run that was killed and resumed has the same
+losses, to the bit on a CPU, as one that was not. Chapter 13.
 """
 
 import hashlib
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from mrcnn_edu.batches import Batch, load_batch
 from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
 from mrcnn_edu.config import ModelConfig, TrainConfig
-from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_atomically
@@ -37,15 +35,6 @@ STATE, MODEL, METRICS = "state.pt", "model.safetensors", "metrics.jsonl"
 
 class TrainingInterruptedError(UserError):
     """Ctrl-C or SIGTERM. Everything was saved; the same command goes on."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's input."""
-
-    images: list[Tensor]  # each [3, H, W], 0..1
-    targets: list[dict[str, Tensor]]
-    generators: list[torch.Generator]  # one for each image: its RoIs are sampled with it
 
 
 def train(
@@ -73,12 +62,14 @@ def train(
         the model with averaged weights, in eval mode.
 
     Raises:
-        UserError: the data set is empty or has other classes, a sample is broken, or the folder
-            cannot be written or belongs to another run.
+        UserError: the data set is empty or has other classes, a sample is broken, the folder
+            cannot be written or belongs to another run, or the model keeps layers frozen that
+            nobody has trained.
         TrainingDivergedError: a loss is not finite. The last checkpoint is kept.
         TrainingInterruptedError: Ctrl-C or SIGTERM, after saving.
     """
     _check_dataset(dataset, model_config)
+    _check_frozen(model_config)
     torch.manual_seed(train_config.seed)  # the weights of a new model
     model = MaskRCNN(model_config).to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, train_config)
@@ -95,9 +86,16 @@ def train(
         raise UserError(
             f"Cannot create the run folder {folder} ({error}). Choose another with --out."
         ) from error
-    first = 0
+    for leftover in [*folder.glob(f".{STATE}.*"), *folder.glob(f".{MODEL}.*")]:
+        leftover.unlink()  # half a file of a run that was killed while saving
+    first, fingerprint = 0, _fingerprint(dataset)
     if (folder / STATE).exists():
         state = load_state(folder / STATE, model_config, train_config)
+        if state["data"] != fingerprint:
+            raise UserError(
+                f"The run in {folder} was trained on another data set (other images or classes). "
+                "Name the same one to go on, or another folder with --out."
+            )
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -106,12 +104,14 @@ def train(
     def save(step: int) -> None:
         state = {
             "step": step,
+            "data": fingerprint,
             "model": model.state_dict(),
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        save_state(folder / STATE, state, model_config, train_config)
+        # The state last: where it is, the model of that step is there too.
         save_model(folder / MODEL, average.module.state_dict(), model_config, categories, step)
+        save_state(folder / STATE, state, model_config, train_config)
 
     drop_lines_after(folder / METRICS, first)
     last_save = time.monotonic()
@@ -132,12 +132,11 @@ def train(
             try:
                 losses = train_step(model, optimizer, batch, rate, train_config)
             except TrainingDivergedError as error:
-                ids = [int(t["image_id"]) for t in batch.targets]
                 raise TrainingDivergedError(
-                    f"Step {step}, learning rate {rate:.3g}, images {ids}: {error} "
+                    f"Step {step + 1}, learning rate {rate:.3g}, images {batch.image_ids}: {error} "
                     f"The last good checkpoint, if there was one, is {folder / MODEL}. "
-                    "A lower learning rate or a longer warm-up is the usual cure; "
-                    "`mrcnn-edu data check` looks for broken targets."
+                    "A lower learning rate or a longer warm-up, with another --out, is the usual "
+                    "cure; `mrcnn-edu data check` looks for broken targets."
                 ) from error
             average.update_parameters(model)
             seconds = time.perf_counter() - start
@@ -177,7 +176,8 @@ def train_step(
         each loss and their sum, ``loss``, as numbers.
 
     Raises:
-        TrainingDivergedError: a loss is NaN or infinite; the weights have not been touched.
+        TrainingDivergedError: a loss, or the norm of the gradient, is NaN or infinite; the weights
+            have not been touched.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -185,12 +185,14 @@ def train_step(
     total = torch.stack(list(losses.values())).sum()  # paper §3: L = L_cls + L_box + L_mask + RPN
     values = {name: round(float(value.detach()), 6) for name, value in losses.items()}
     broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     if broken:
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         raise TrainingDivergedError(f"{' and '.join(broken)} (all losses: {listed}).")
     optimizer.zero_grad(set_to_none=True)
     total.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip_gradient_norm)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip_gradient_norm))
+    if not math.isfinite(norm):
+        raise TrainingDivergedError(f"the norm of the gradient is {norm} (all losses: {listed}).")
     optimizer.step()
     return {**values, "loss": round(float(total.detach()), 6)}
 
@@ -216,60 +218,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * after))
     passed = sum(step >= m * config.steps for m in config.milestones)
     return config.learning_rate * 0.1**passed
-
-
-def load_batch(
-    dataset: Dataset,
-    step: int,
-    config: TrainConfig,
-    model_config: ModelConfig,
-    device: str = "cpu",
-) -> Batch:
-    """Load, resize and augment the images of a step.
-
-    Raises:
-        UserError: an image cannot be read, or its target is not valid.
-    """
-    images, targets, generators = [], [], []
-    for epoch, index in batch_indices(step, config.batch_size, len(dataset), config.seed):
-        image_id = int(dataset.image_ids[index])
-        generator = image_generator(config.seed, epoch, image_id)
-        try:
-            raw, target = dataset[index]
-            check_target(raw, target, dataset.num_classes, where=f"image {image_id}")
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
-        image = resize(to_float(raw), model_config.short_side, model_config.long_side)
-        image, target = augment(
-            image,
-            resize_target(target, raw.shape[1:], image.shape[1:]),
-            generator,
-            crop=config.crop,
-            flip_probability=config.flip_probability,
-            vertical_flip_probability=config.vertical_flip_probability,
-            quarter_turns=config.quarter_turns,
-        )
-        images.append(image.to(device))
-        targets.append({k: v.to(device) for k, v in target.items()})
-        generators.append(generator)
-    return Batch(images, targets, generators)
-
-
-def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[tuple[int, int]]:
-    """The (epoch, index) pairs of a step: every epoch is a permutation of the data set."""
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return [(p // length, int(_order(length, seed, p // length)[p % length])) for p in positions]
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(length, generator=image_generator(seed, epoch, -1))
-
-
-def image_generator(seed: int, epoch: int, image_id: int) -> torch.Generator:
-    """A generator that depends on these three numbers only, whatever ran before."""
-    digest = hashlib.blake2b(f"{seed} {epoch} {image_id}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 def drop_lines_after(path: Path, step: int) -> None:
@@ -306,6 +254,7 @@ def stop_signals() -> Iterator[StopRequest]:
 
     def request(number: int, frame: object) -> None:
         stop.requested = True
+        print("\nStopping after this step, and saving …", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
@@ -330,3 +279,19 @@ def _check_dataset(dataset: Dataset, config: ModelConfig) -> None:
             f"{dataset.num_classes} ({', '.join(names[:5])} …). Set num_classes to "
             f"{dataset.num_classes}."
         )
+
+
+def _check_frozen(config: ModelConfig) -> None:
+    if config.trunk_norm == "frozen_bn" or config.frozen_stages > 0:
+        raise UserError(
+            "This model keeps its normalisation or its first stages as they are, which only makes "
+            "sense with pretrained weights. To train from scratch use the preset tiny_fpn, or "
+            "trunk_norm='group_norm' and frozen_stages=0."
+        )
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Changes with the images and classes of a data set, so that no run goes on with another."""
+    ids = [dataset.to_category_id(i + 1) for i in range(dataset.num_classes)]
+    content = json.dumps([ids, list(dataset.class_names), list(dataset.image_ids)])
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

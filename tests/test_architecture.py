@@ -23,7 +23,7 @@ FLOORS = [
     ["nn"],
     ["model"],
     ["data"],
-    ["checkpoint", "evaluate"],
+    ["batches", "checkpoint", "evaluate"],
     ["train", "draw"],
     ["quickstart"],
     ["cli"],

@@ -1,14 +1,18 @@
 """The command line: each command once on small data, and each mistake answered with a sentence."""
 
+import contextlib
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
 
-from mrcnn_edu.checkpoint import Categories, save_model
+from mrcnn_edu.checkpoint import Categories, load_model, save_model
 from mrcnn_edu.cli import main
 from mrcnn_edu.model import MaskRCNN
 from tests.fake_data import small_config
@@ -73,15 +77,31 @@ def test_predict_writes_a_picture_and_json(checkpoint, tmp_path, mode):
     photo = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
     noise.save(photo)
     main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")])
-    content = json.loads((tmp_path / "out/photo.json").read_text())
-    assert (content["width"], content["height"]) == size
-    assert content["detections"]
-    for d in content["detections"]:
-        assert d["category"] == f"class{d['category_id'] - 1}"
-        assert d["segmentation"]["size"] == [70, 90]
-    with Image.open(tmp_path / "out/photo.png") as picture:
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = COCO(tmp_path / "out/photo_detections.json")
+    (image,) = found.loadImgs(found.getImgIds())
+    assert (image["width"], image["height"], image["file_name"]) == (*size, photo.name)
+    assert found.anns
+    for d in found.anns.values():
+        assert found.cats[d["category_id"]]["name"] == f"class{d['category_id'] - 1}"
+        assert 0 < d["score"] <= 1
+        assert int(found.annToMask(d).sum()) == d["area"]
+    with Image.open(tmp_path / "out/photo_detections.png") as picture:
         assert picture.mode == "RGB"
         assert picture.width % 90 == 0
+
+
+def test_predict_never_touches_its_input(checkpoint, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.effect_noise((40, 40), 90).save(photo)
+    before = photo.read_bytes()
+    main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
+    assert photo.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "photo.png",
+        "photo_detections.json",
+        "photo_detections.png",
+    ]
 
 
 def test_predict_on_a_photograph_of_scikit_image(checkpoint, tmp_path):
@@ -89,14 +109,14 @@ def test_predict_on_a_photograph_of_scikit_image(checkpoint, tmp_path):
     photo = tmp_path / "astronaut.png"
     Image.fromarray(data.astronaut()).save(photo)
     main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
-    assert json.loads((tmp_path / "astronaut.json").read_text())["detections"]
+    assert json.loads((tmp_path / "astronaut_detections.json").read_text())["annotations"]
 
 
 @pytest.mark.skipif(DATA is None, reason="MRCNN_DATA does not name the test data")
 def test_predict_on_a_coco_photograph(checkpoint, tmp_path):
     photo = sorted((Path(DATA) / "coco_cc/val2017").glob("*.jpg"))[0]
     main(["predict", str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
-    assert (tmp_path / f"{photo.stem}.png").exists()
+    assert (tmp_path / f"{photo.stem}_detections.png").exists()
 
 
 def test_mistakes_are_answered(checkpoint, tmp_path, capsys):
@@ -118,6 +138,53 @@ def test_mistakes_are_answered(checkpoint, tmp_path, capsys):
     assert "Cannot write" in refuse(
         capsys, "predict", tmp_path / "ok.png", "--checkpoint", checkpoint, "--out", text / "in"
     )
+
+
+def test_more_mistakes_are_answered(checkpoint, tmp_path, capsys):
+    for name in ("a/same.png", "b/same.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (30, 30)).save(tmp_path / name)
+    pictures = [tmp_path / "a/same.png", tmp_path / "b/same.png"]
+    assert "same name" in refuse(capsys, "predict", *pictures, "--checkpoint", checkpoint)
+    if not torch.cuda.is_available():
+        message = refuse(
+            capsys, "predict", pictures[0], "--checkpoint", checkpoint, "--device", "cuda"
+        )
+        assert "no CUDA GPU" in message
+    assert "no device 'gpu'" in refuse(
+        capsys, "predict", pictures[0], "--checkpoint", checkpoint, "--device", "gpu"
+    )
+    assert "pretrained weights" in refuse(
+        capsys, "train", "--preset", "r50_fpn", "--out", tmp_path / "r50"
+    )
+    run = tmp_path / "run"
+    (run / "metrics.jsonl").mkdir(parents=True)  # in the way of the file
+    assert "metrics.jsonl" in refuse(capsys, "train", "--out", run, "--steps", "1")
+
+
+def test_a_truncated_image_is_named_in_evaluation(checkpoint, tmp_path, capsys):
+    main(f"data shapes --out {tmp_path} --split val --count 2 --image-size 64".split())
+    classes = json.loads((tmp_path / "annotations/instances_val.json").read_text())["categories"]
+    model = load_model(checkpoint).model
+    names = Categories(tuple(c["id"] for c in classes), tuple(c["name"] for c in classes))
+    save_model(tmp_path / "m.safetensors", model.state_dict(), model.config, names, 1)
+    broken = tmp_path / "val/000002.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    files = f"--images {tmp_path}/val --annotations {tmp_path}/annotations/instances_val.json"
+    message = refuse(capsys, "evaluate", "--checkpoint", tmp_path / "m.safetensors", *files.split())
+    assert "000002.png" in message
+    shutil.rmtree(tmp_path / "val")
+    message = refuse(capsys, "evaluate", "--checkpoint", tmp_path / "m.safetensors", *files.split())
+    assert "no image folder" in message
+
+
+def test_a_longer_short_side_lets_the_long_side_grow(tmp_path):
+    main(f"data shapes --out {tmp_path} --split train --count 2 --image-size 64".split())
+    files = f"--images {tmp_path}/train --annotations {tmp_path}/annotations/instances_train.json"
+    options = f"--out {tmp_path}/run --steps 1 --batch-size 1 --short-side 240"
+    main(["train", *options.split(), *files.split()])
+    config = load_model(tmp_path / "run").model.config
+    assert (config.short_side, config.long_side) == (240, 400)
 
 
 def test_classes_of_another_data_set_are_refused(checkpoint, capsys):

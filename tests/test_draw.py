@@ -43,9 +43,11 @@ def test_scale_enlarges_the_picture():
 def test_labels_stay_inside_the_picture():
     image = torch.zeros(3, 40, 40, dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0, 5, 5], [35, 35, 40, 40], [10, 10, 10, 10]])
-    overlay(
-        image, boxes, ["a long label that is wider than the picture"] * 3, torch.zeros(3, 40, 40)
-    )
+    text = "a long label that is wider than the picture"
+    picture = np.asarray(overlay(image, boxes, [text] * 3, torch.zeros(3, 40, 40)))
+    assert picture.shape == (40, 40, 3)
+    for colour in COLOURS[:3]:  # the ground of each label is there
+        assert (picture == colour).all(axis=2).sum() > 20
 
 
 def test_low_scores_are_left_out():

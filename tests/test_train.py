@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import mrcnn_edu.train
+from mrcnn_edu.batches import batch_indices, image_generator, load_batch
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.config import TrainConfig
 from mrcnn_edu.errors import TrainingDivergedError, UserError
@@ -22,11 +25,8 @@ from mrcnn_edu.train import (
     MODEL,
     STATE,
     TrainingInterruptedError,
-    batch_indices,
     drop_lines_after,
-    image_generator,
     learning_rate,
-    load_batch,
     make_optimizer,
     read_metrics,
     train,
@@ -102,8 +102,10 @@ def test_a_run_leaves_a_usable_folder(unbroken):
 
 
 def test_same_seed_same_losses_to_the_bit(unbroken, tmp_path):
-    run(tmp_path)
+    model = run(tmp_path)
     assert losses_of(tmp_path) == losses_of(unbroken[0])
+    for name, value in unbroken[1].state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
     other = tmp_path / "other"
     run(other, TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=5))
     assert losses_of(other) != losses_of(unbroken[0])
@@ -137,16 +139,20 @@ def test_killed_and_resumed_equals_unbroken(unbroken, tmp_path):
         "from tests.test_train import CONFIG, run; "
         "run(Path(sys.argv[1]), dataclasses.replace(CONFIG, checkpoint_seconds=0.0))"
     )
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path.cwd())
+    root = Path(__file__).resolve().parent.parent
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / STATE).exists() and child.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(0.2)
+        time.sleep(random.uniform(0, 0.3))
     finally:
         child.kill()
         child.wait()
+    # A slow child was killed; a fast one may have finished, and then there is nothing to resume.
+    assert child.returncode in (-signal.SIGKILL, 0)
+    (tmp_path / f".{STATE}.half").write_bytes(b"as a kill in the middle of a save leaves it")
     model = run(tmp_path, dataclasses.replace(CONFIG, checkpoint_seconds=0.0))
     assert losses_of(tmp_path) == losses_of(unbroken[0])
     for name, value in unbroken[1].state_dict().items():
@@ -181,7 +187,7 @@ def test_divergence_stops_with_the_facts_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(TrainingDivergedError) as caught:
         run(tmp_path, start, Wrapped(small_shapes(), poison))
     message = str(caught.value)
-    assert "Step 3" in message
+    assert "Step 4" in message
     assert "rpn_objectness is nan" in message
     assert "learning rate" in message
     ids = [i + 1 for _, i in batch_indices(3, 2, 6, seed=4)]
@@ -189,6 +195,64 @@ def test_divergence_stops_with_the_facts_and_keeps_the_checkpoint(tmp_path):
     loaded = load_model(tmp_path)
     assert loaded.step == 3
     assert all(torch.isfinite(v).all() for v in loaded.model.state_dict().values())
+
+
+def test_an_infinite_gradient_does_not_reach_the_weights(tmp_path, monkeypatch):
+    """All losses are finite, the gradient is not: the last good weights must stay good."""
+    steps, step = Counter(), mrcnn_edu.train.train_step
+
+    def overflow(model, *arguments):
+        steps["taken"] += 1
+        if steps["taken"] == 4:
+            weight = model.box_head.classes.weight
+            weight.register_hook(lambda gradient: gradient * float("inf"))
+        return step(model, *arguments)
+
+    monkeypatch.setattr(mrcnn_edu.train, "train_step", overflow)
+    often = dataclasses.replace(CONFIG, checkpoint_seconds=0)
+    with pytest.raises(TrainingDivergedError, match=r"Step 4.*the norm of the gradient is"):
+        run(tmp_path, often)
+    loaded = load_model(tmp_path)
+    assert loaded.step == 3
+    assert all(torch.isfinite(v).all() for v in loaded.model.state_dict().values())
+
+
+def test_a_run_killed_between_its_last_two_files_still_gets_its_model(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(mrcnn_edu.train, "save_state", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path)
+    assert load_model(tmp_path).step == 6
+
+
+def test_a_run_does_not_go_on_with_another_data_set(unbroken, tmp_path):
+    (tmp_path / STATE).write_bytes((unbroken[0] / STATE).read_bytes())
+    with pytest.raises(UserError, match="trained on another data set"):
+        run(tmp_path, dataset=small_shapes(7))
+
+
+def test_saving_more_often_is_no_other_configuration(unbroken, tmp_path):
+    (tmp_path / STATE).write_bytes((unbroken[0] / STATE).read_bytes())
+    run(tmp_path, dataclasses.replace(CONFIG, checkpoint_seconds=7))
+
+
+def test_frozen_layers_without_pretrained_weights_are_refused(tmp_path):
+    frozen = small_config(trunk_norm="frozen_bn")
+    with pytest.raises(UserError, match="pretrained weights"):
+        train(frozen, CONFIG, small_shapes(), tmp_path, progress=False)
+
+
+def test_targets_need_only_boxes_labels_and_masks(tmp_path):
+    def bare(index, image, target):
+        return image, {k: target[k] for k in ("boxes", "labels", "masks")}
+
+    config = small_config(short_side=80, long_side=80)
+    train(config, CONFIG, Wrapped(small_shapes(), bare), tmp_path, progress=False)
+    assert load_model(tmp_path).step == 6
 
 
 def test_a_state_of_another_configuration_is_refused(unbroken, tmp_path):

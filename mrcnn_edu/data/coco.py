@@ -117,12 +117,21 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
 
     def coco_gt(self) -> COCO:
         """The ground truth as pycocotools' COCO object, made anew: evaluation writes into it."""
-        annotations = [a for i in range(len(self)) for a in self.annotations(i)]
+        annotations = [self._completed(a, i) for i in range(len(self)) for a in self.annotations(i)]
         coco = COCO()
         coco.dataset = self._head | {"images": self.images, "annotations": annotations}
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
         return coco
+
+    def _completed(self, annotation: dict[str, Any], index: int) -> dict[str, Any]:
+        """An annotation with the two fields that pycocotools reads and many files leave out."""
+        if "area" not in annotation:
+            image = self.images[index]
+            rle = segmentation_to_rle(annotation["segmentation"], image["height"], image["width"])
+            annotation["area"] = float(rle_ops.area(rle))
+        annotation.setdefault("iscrowd", 0)
+        return annotation
 
     def target(self, index: int) -> Target:
         """The target of one image (see the module). Boxes are clipped to the image.
@@ -267,6 +276,8 @@ def _check_coco(ground_truth: Any, name: str) -> None:
         if not isinstance(ground_truth.get(key), list):
             raise ValueError(f"{name} is not a COCO ground truth: no list '{key}'")
         for position, entry in enumerate(ground_truth[key]):
+            if not isinstance(entry, dict):
+                raise ValueError(f"{name}: {key}[{position}] is not a JSON object")
             for field in fields:
                 if field not in entry:
                     raise ValueError(f"{name}: {key}[{position}] has no '{field}'")

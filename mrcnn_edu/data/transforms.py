@@ -154,7 +154,8 @@ def resize_target(target: Target, size: Sequence[int], new_size: Sequence[int]) 
         if shape[0]
         else target["masks"].new_zeros(shape)
     )
-    resized["area"] = target["area"] * (sx * sy)
+    if "area" in target:
+        resized["area"] = target["area"] * (sx * sy)
     if "keypoints" in target:
         points = target["keypoints"]
         resized["keypoints"] = _move(points, points[..., 0] * sx, points[..., 1] * sy)
