@@ -155,6 +155,8 @@ def torchvision_results(model: TorchvisionMaskRCNN, dataset: ShapesDataset) -> l
 def compare(seed: int) -> dict[str, Any]:
     """Train and measure both models with one seed."""
     c, t = TINY_FPN, dataclasses.replace(QUICKSTART_TRAIN, seed=seed)
+    configs = {"model": dataclasses.asdict(c), "train": dataclasses.asdict(t)}
+    origin = provenance(configs, seed)  # the commit that runs, not a later one
     training_set, validation_set = (ShapesDataset(s) for s in default_sets())
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -164,9 +166,8 @@ def compare(seed: int) -> dict[str, Any]:
     ours = measure(validation_set, coco_results(model, validation_set, batch_size=8))
     theirs_model, their_steps = train_torchvision(c, t, training_set, seconds)
     theirs = measure(validation_set, torchvision_results(theirs_model, validation_set))
-    configs = {"model": dataclasses.asdict(c), "train": dataclasses.asdict(t)}
     return {
-        **provenance(configs, seed),
+        **origin,
         "train_seconds": round(seconds, 1),
         "ours": {"steps": t.steps, "median_step_seconds": sorted(steps)[len(steps) // 2], **ours},
         "torchvision": {"steps": their_steps, **theirs},

@@ -9,13 +9,17 @@ results/coco_overfit.json; pictures stay in runs/, since the images are not ours
 
 import argparse
 import dataclasses
+import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import skimage.data
 from rich.console import Console
 
+from mrcnn_edu.cli import main as command_line
 from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
 from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
@@ -82,15 +86,10 @@ def run(
     training_set: Dataset,
     validation_set: Dataset,
     max_detections: int,
+    photographs: Sequence[Path] = (),
 ) -> None:
-    """Train, measure, draw, and write ``results/NAME.json``."""
+    """Train, measure, draw, predict on ``photographs``, and write ``results/NAME.json``."""
     folder = ROOT / "runs" / name
-    train(model_config, train_config, training_set, folder)
-    start = time.perf_counter()
-    model = train(model_config, train_config, training_set, folder)  # reads the finished run
-    results = coco_results(model, validation_set)
-    evaluate_seconds = time.perf_counter() - start
-    metrics = measure(validation_set, results, max_detections)
     configs = {
         "model": dataclasses.asdict(model_config),
         "train": dataclasses.asdict(train_config),
@@ -98,15 +97,36 @@ def run(
         "validation_images": len(validation_set),
         "max_detections": max_detections,
     }
+    origin = provenance(configs, train_config.seed)  # the commit that runs, not a later one
+    model = train(model_config, train_config, training_set, folder)
+    start = time.perf_counter()
+    results = coco_results(model, validation_set)
+    evaluate_seconds = time.perf_counter() - start
+    metrics = measure(validation_set, results, max_detections)
     result = {
-        **provenance(configs, train_config.seed),
+        **origin,
         "train_seconds": round(sum(m["seconds"] for m in read_metrics(folder / METRICS)), 1),
         "evaluate_seconds": round(evaluate_seconds, 1),
         **metrics,
+        "predicted": predict_photographs(folder, photographs),
     }
     write_json(ROOT / "results" / f"{name}.json", result)
     save_examples(folder / "detections.png", model, validation_set, range(6))
     Console().print(metrics_table(metrics, f"{name}: {len(validation_set)} images"))
+
+
+def predict_photographs(run_folder: Path, photographs: Sequence[Path]) -> dict[str, int]:
+    """Run ``mrcnn-edu predict`` on pictures nobody trained on; count the detections it wrote."""
+    if not photographs:
+        return {}
+    out = run_folder / "predicted"
+    command_line(
+        ["predict", *map(str, photographs), "--checkpoint", str(run_folder), "--out", str(out)]
+    )
+    return {
+        p.name: len(json.loads((out / f"{p.stem}_detections.json").read_text())["annotations"])
+        for p in photographs
+    }
 
 
 def main() -> None:
@@ -128,7 +148,9 @@ def main() -> None:
             data / "coco_cc/train2017", data / "coco_cc/annotations/instances_train2017.json"
         )
         eight = FirstImages(photos, 8)
-        run("coco_overfit", COCO_MODEL, COCO_TRAIN, InMemory(eight), eight, 100)
+        seen = photos.folder / eight.images[0]["file_name"]
+        unseen = Path(skimage.data.data_dir) / "astronaut.png"
+        run("coco_overfit", COCO_MODEL, COCO_TRAIN, InMemory(eight), eight, 100, [seen, unseen])
 
 
 if __name__ == "__main__":

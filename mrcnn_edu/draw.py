@@ -102,8 +102,8 @@ def draw_detections(
     masks = (mask_ops.decode(rle) for rle in rles)  # one image-sized mask at a time
     scores = detections.scores.cpu()[shown]
     texts = [
-        f"{names[label - 1]} {score:.2f}"
-        for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+        f"{name} {score:.2f}" if name else ""
+        for name, score in zip(_names(labels, names), scores.tolist(), strict=True)
     ]
     return overlay(image, boxes, texts, masks, scale)
 
@@ -112,7 +112,7 @@ def draw_target(
     image: Tensor, target: dict[str, Tensor], names: Sequence[str], scale: int = 1
 ) -> Image.Image:
     """Paint the ground truth of an image: uint8 [3, H, W] and its target."""
-    texts = [names[label - 1] for label in target["labels"].tolist()]
+    texts = _names(target["labels"], names)
     return overlay(image, target["boxes"], texts, target["masks"], scale)
 
 
@@ -177,6 +177,11 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
 def to_image(array: NDArray[np.uint8]) -> Tensor:
     """Turn an RGB array [H, W, 3] into the tensor [3, H, W] that this module draws on."""
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _names(labels: Tensor, names: Sequence[str]) -> list[str]:
+    """The name of each label; none where there is but one class: it would only hide objects."""
+    return [names[label - 1] if len(names) > 1 else "" for label in labels.tolist()]
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:

@@ -51,16 +51,28 @@ def test_labels_stay_inside_the_picture():
 
 
 def test_low_scores_are_left_out():
-    image = torch.zeros(3, 30, 30, dtype=torch.uint8)
+    image = torch.zeros(3, 60, 60, dtype=torch.uint8)
     found = Detections(
-        torch.tensor([[2.0, 2, 12, 12], [15, 15, 28, 28]]),
+        torch.tensor([[2.0, 2, 22, 22], [40, 40, 58, 58]]),
         torch.tensor([1, 2]),
         torch.tensor([0.9, 0.2]),
         torch.ones(2, 28, 28),
     )
     picture = np.asarray(draw_detections(image, found, ["a", "b"]))
-    assert picture[14:, 14:].max() == 0
-    assert picture[8, 8].max() > 0
+    assert picture[30:, 30:].max() == 0
+    assert picture[19, 12].max() > 0
+
+
+def test_a_single_class_needs_no_names():
+    """In a dense one-class set the names would hide the objects."""
+    image = torch.zeros(3, 60, 60, dtype=torch.uint8)
+    target = {
+        "boxes": torch.tensor([[10.0, 20, 50, 50]]),
+        "labels": torch.tensor([1]),
+        "masks": torch.zeros(1, 60, 60, dtype=torch.uint8),
+    }
+    assert np.asarray(draw_target(image, target, ["nucleus"]))[:19].max() == 0
+    assert np.asarray(draw_target(image, target, ["nucleus", "other"]))[:19].max() > 0
 
 
 def test_files_are_pictures(tmp_path):

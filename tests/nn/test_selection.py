@@ -57,9 +57,9 @@ def test_proposals_are_ranked_clipped_and_counted():
             assert set(p.levels.tolist()) <= set(range(5))
 
 
-def test_an_image_so_small_that_every_box_is_clipped_away():
+def test_boxes_that_leave_the_image_are_no_proposals():
     objectness, deltas = rpn_output(1, 2)
-    deltas[..., 0] = 8.0  # every box moves out to the right
+    deltas[..., 0] = 20.0  # every box moves twenty widths to the right
     p = run(objectness, deltas, [(64, 64)])[0]
     assert p.boxes.shape == (0, 4)
     assert p.scores.shape == p.levels.shape == (0,)
