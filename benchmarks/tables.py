@@ -32,48 +32,59 @@ def row(*cells: object) -> str:
     return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
-def origin(result: dict[str, Any]) -> str:
-    """Commit, date and machine of a result."""
+def machine(result: dict[str, Any]) -> str:
+    """Date and machine of a result."""
     m = result["machine"]
     return (
-        f"`{result['commit'][:7]}`, {result['date']}, {m['cpu']} with {m['cores']} cores and "
-        f"{m['memory_gib']} GiB, torch {result['versions']['torch']}"
+        f"{result['date']}, {m['cpu']} with {m['cores']} cores and {m['memory_gib']} GiB, "
+        f"torch {result['versions']['torch']}, torchvision {result['versions']['torchvision']}"
     )
+
+
+def commit(result: dict[str, Any]) -> str:
+    """The commit that ran."""
+    return f"`{result['commit'][:7]}`"
+
+
+def measured(results: list[dict[str, Any]]) -> str:
+    """One line that names every machine and day of the given results."""
+    return "Measured: " + "; ".join(sorted({machine(r) for r in results})) + "."
 
 
 def trained() -> list[str]:
     """Models trained here: Shapes beside torchvision, nuclei, eight photographs."""
     lines = [
-        row("trained from scratch", "code", "seed", "steps", "minutes", "box AP", "mask AP"),
-        row("---", "---", "--:", "--:", "--:", "--:", "--:"),
+        row("trained from scratch", "code", "seed", "steps", "min", "box AP", "mask AP", "commit"),
+        row("---", "---", "--:", "--:", "--:", "--:", "--:", "---"),
     ]
-    sources = []
+    used = []
     for seed in (0, 1):
         result = load(f"quickstart_seed{seed}")
         if result is None:
             continue
-        sources.append(f"Shapes, seed {seed}: {origin(result)}")
-        for name in ("ours", "torchvision"):
+        used.append(result)
+        for name, code in (("ours", "mrcnn_edu"), ("torchvision", "torchvision, same network")):
             r = result[name]
             lines.append(
                 row(
                     "Shapes, 200 unseen images",
-                    "mrcnn_edu" if name == "ours" else "torchvision's MaskRCNN, same network",
+                    code,
                     seed,
                     r["steps"],
                     number(result["train_seconds"] / 60),
                     number(r["box"]["AP"]),
                     number(r["mask"]["AP"]),
+                    commit(result),
                 )
             )
     for name, title in (
-        ("nuclei", "nuclei, 85 unseen images (300 detections an image)"),
+        ("nuclei", "nuclei, 85 unseen images, 300 detections each"),
         ("coco_overfit", "eight COCO photographs, measured on themselves"),
     ):
         result = load(name)
         if result is None:
             continue
-        sources.append(f"{name}: {origin(result)}")
+        used.append(result)
         lines.append(
             row(
                 title,
@@ -83,29 +94,44 @@ def trained() -> list[str]:
                 number(result["train_seconds"] / 60),
                 number(result["box"]["AP"]),
                 number(result["mask"]["AP"]),
+                commit(result),
             )
         )
-    return [*lines, "", "Measured. " + "; ".join(sources) + "."]
+    return [*lines, "", measured(used)] if used else []
 
 
 def speed() -> list[str]:
-    """Ratios against torchvision: its time divided by ours, smallest and largest of all cases."""
-    lines = [row("operation on a CPU", "torchvision's time / ours"), row("---", "--:")]
-    for name, title in (
-        ("nms_cpu", "non-maximum suppression, 1,000 to 12,000 boxes"),
-        ("paste_cpu", "masks to run-lengths, and mask targets"),
-        ("roi_cpu", "RoI operators, forward and backward"),
+    """Ratios against torchvision: its time divided by ours, smallest and largest of the cases."""
+    lines = [
+        row("on a CPU", "cases", "torchvision's time / ours", "commit"),
+        row("---", "--:", "--:", "---"),
+    ]
+    used = []
+    for file, title, chosen in (
+        ("roi_cpu", "RoIAlign forward, channels last", ("align forward", "channels last")),
+        ("roi_cpu", "RoIAlign forward, channels first", ("align forward", "NCHW")),
+        ("roi_cpu", "RoIAlign backward, channels last", ("align backward", "channels last")),
+        ("roi_cpu", "RoIAlign backward, channels first", ("align backward", "NCHW")),
+        ("roi_cpu", "RoIPool forward, channels last", ("pool forward", "channels last")),
+        ("nms_cpu", "non-maximum suppression, 1,000 to 12,000 boxes", ()),
+        ("paste_cpu", "100 masks to COCO run-lengths, 800 × 1066", ("paste to RLE",)),
+        ("paste_cpu", "mask targets, 28 × 28", ("mask targets",)),
     ):
-        result = load(name)
+        result = load(file)
         if result is None:
             continue
-        ratios = [r["ratio"] for r in result["rows"] if r.get("ratio") is not None]
-        lines.append(row(title, f"×{min(ratios):.1f} to ×{max(ratios):.0f}"))
-    return [
-        *lines,
-        "",
-        "Measured: medians of interleaved calls. Every case is a row in `results/*_cpu.json`.",
-    ]
+        used.append(result)
+        ratios = [
+            r["ratio"]
+            for r in result["rows"]
+            if r.get("case") != "small"  # maps of 32 × 32: listed in the file
+            and all(any(str(v).startswith(c) for v in r.values()) for c in chosen)
+        ]
+        lines.append(
+            row(title, len(ratios), f"×{min(ratios):.1f} to ×{max(ratios):.0f}", commit(result))
+        )
+    note = "Medians of interleaved calls; every case is a row in `results/*_cpu.json`."
+    return [*lines, "", f"{measured(used)} {note}"] if used else []
 
 
 def main() -> None:
