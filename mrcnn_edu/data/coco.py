@@ -26,7 +26,8 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
-Target = dict[str, Tensor]
+from mrcnn_edu.data.dataset import Target
+
 _REQUIRED = {
     "images": ("id", "file_name", "height", "width"),
     "annotations": ("id", "image_id", "category_id", "bbox", "segmentation"),

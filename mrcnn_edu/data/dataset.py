@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+Target = dict[str, Tensor]  # what is in it: `data.coco`
+
 
 class Dataset(Protocol):
     """Images with targets, and the ground truth they came from."""
@@ -19,7 +21,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target); what is in a target: `data.coco`."""
         ...
 
@@ -41,12 +43,12 @@ class InMemory:
         self.dataset = dataset
         self.num_classes, self.class_names = dataset.num_classes, dataset.class_names
         self.image_ids = dataset.image_ids
-        self._samples: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        self._samples: dict[int, tuple[Tensor, Target]] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target)."""
         if index not in self._samples:
             self._samples[index] = self.dataset[index]

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from mrcnn_edu.data.coco import Target
+from mrcnn_edu.data.dataset import Target
 from mrcnn_edu.masks import to_boxes
 
 # After a mirror the left wrist is a right wrist: COCO's 17 joints in their new order.
