@@ -1,7 +1,8 @@
 """Pictures: detections over an image, beside the ground truth, and the curves of a run.
 
-:func:`overlay` works on plain arrays and needs only Pillow; the figures need matplotlib. Colours
-are Okabe and Ito's, which colour-blind readers can tell apart.
+:func:`overlay` works on plain arrays and needs only Pillow; the figures need matplotlib. A class
+has one colour in every picture; where there is one class only, each object has its own. The colours
+are Okabe and Ito's and three of Tol's, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,9 @@ COLOURS = (
     (0, 114, 178),
     (213, 94, 0),
     (204, 121, 167),
+    (136, 34, 85),
+    (153, 153, 51),
+    (170, 170, 170),
 )
 LOSSES = ("rpn_objectness", "rpn_box", "box_class", "box", "mask")
 
@@ -34,6 +38,7 @@ def overlay(
     boxes: Tensor,
     labels: Sequence[str],
     masks: Iterable[Tensor],
+    colours: Sequence[int],
     scale: int = 1,
     opacity: float = 0.45,
 ) -> Image.Image:
@@ -44,6 +49,7 @@ def overlay(
         boxes: [G, 4] xyxy in pixels of the image.
         labels: G short texts; "" for none.
         masks: G masks [H, W], 0 or 1; a tensor [G, H, W], or a generator to save memory.
+        colours: G numbers in ``COLOURS``; they start over behind its end.
         scale: enlarge the picture this many times, so that a line is thin on small images.
         opacity: of the masks, 0..1.
 
@@ -52,8 +58,9 @@ def overlay(
     """
     picture = image.permute(1, 2, 0).cpu().numpy().astype(np.float32)  # [H, W, 3]
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
-    for i, mask in enumerate(masks):
-        colour = np.array(COLOURS[i % len(COLOURS)], np.float32)
+    paints = [COLOURS[c % len(COLOURS)] for c in colours]
+    for paint, mask in zip(paints, masks, strict=True):
+        colour = np.array(paint, np.float32)
         whole = mask.cpu().numpy().astype(bool)  # [H, W]
         rows, columns = _window(whole)
         inside = whole[rows, columns].repeat(scale, axis=0).repeat(scale, axis=1)
@@ -66,12 +73,12 @@ def overlay(
     font = ImageFont.load_default(size=max(10, side // 32))
     line = max(1, side // 300)
     corners = (boxes.cpu() * scale).tolist()
-    for i, (x1, y1, x2, y2) in enumerate(corners):
+    for paint, (x1, y1, x2, y2) in zip(paints, corners, strict=True):
         x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the line lies on the box's last pixel
-        draw.rectangle([x1, y1, x2, y2], outline=COLOURS[i % len(COLOURS)], width=line)
-    for i, (corner, text) in enumerate(zip(corners, labels, strict=True)):
+        draw.rectangle([x1, y1, x2, y2], outline=paint, width=line)
+    for paint, corner, text in zip(paints, corners, labels, strict=True):
         if text:
-            _label(draw, (corner[0], corner[1]), text, COLOURS[i % len(COLOURS)], font, canvas.size)
+            _label(draw, (corner[0], corner[1]), text, paint, font, canvas.size)
     return canvas
 
 
@@ -105,7 +112,7 @@ def draw_detections(
         f"{name} {score:.2f}" if name else ""
         for name, score in zip(_names(labels, names), scores.tolist(), strict=True)
     ]
-    return overlay(image, boxes, texts, masks, scale)
+    return overlay(image, boxes, texts, masks, _colours(labels, names), scale)
 
 
 def draw_target(
@@ -113,7 +120,8 @@ def draw_target(
 ) -> Image.Image:
     """Paint the ground truth of an image: uint8 [3, H, W] and its target."""
     texts = _names(target["labels"], names)
-    return overlay(image, target["boxes"], texts, target["masks"], scale)
+    colours = _colours(target["labels"], names)
+    return overlay(image, target["boxes"], texts, target["masks"], colours, scale)
 
 
 def save_comparison(
@@ -182,6 +190,11 @@ def to_image(array: NDArray[np.uint8]) -> Tensor:
 def _names(labels: Tensor, names: Sequence[str]) -> list[str]:
     """The name of each label; none where there is but one class: it would only hide objects."""
     return [names[label - 1] if len(names) > 1 else "" for label in labels.tolist()]
+
+
+def _colours(labels: Tensor, names: Sequence[str]) -> list[int]:
+    """A colour for each class; for each object where there is but one class."""
+    return (labels - 1).tolist() if len(names) > 1 else list(range(len(labels)))
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
