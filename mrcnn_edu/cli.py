@@ -275,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command: Any = tyro.cli(
         Command,
         prog="mrcnn-edu",
+        description="Mask R-CNN, built step by step: train, measure and use one.",
         args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
