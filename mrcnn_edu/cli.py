@@ -23,7 +23,7 @@ from mrcnn_edu.data import nuclei
 from mrcnn_edu.data.check import check_dataset
 from mrcnn_edu.data.coco import CocoDataset, read_rgb
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, default_sets, generate, write_coco
+from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, default_set, generate, write_coco
 from mrcnn_edu.draw import draw_detections, to_image
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_results, predict, to_coco
@@ -47,8 +47,7 @@ class Data:
     def load(self, split: Literal["train", "val"]) -> Dataset:
         """Return the data set; without paths the default Shapes set of ``split``."""
         if self.images is None and self.annotations is None:
-            training, validation = default_sets()
-            return ShapesDataset(training if split == "train" else validation)
+            return ShapesDataset(default_set(split))
         if self.images is None or self.annotations is None:
             raise UserError("Give both --images and --annotations, or neither (Shapes).")
         try:

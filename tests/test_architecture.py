@@ -70,6 +70,17 @@ def test_imports_point_downwards(path):
         assert FLOOR[other] <= floor, f"{part} imports {other}, which is above it"
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {part: set() for part in FLOOR}
+    for path in MODULES:
+        part, _ = floor_of(path)
+        graph[part] |= imports_of(path) - {part}
+    while graph:
+        leaves = {part for part, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"these import each other: {sorted(graph)}"
+        graph = {part: needs for part, needs in graph.items() if part not in leaves}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_is_one_idea(path):
     assert len(path.read_text().splitlines()) <= 350

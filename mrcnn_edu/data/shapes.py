@@ -12,7 +12,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +108,14 @@ class ShapesSet:
 
 def default_sets() -> tuple[ShapesSet, ShapesSet]:
     """The course's 1,500 training and 200 validation images, in 5 to 10 seconds."""
-    config = ShapesConfig()
-    return generate(config, 1500, seed=1), generate(config, 200, seed=2)
+    return default_set("train"), default_set("val")
+
+
+def default_set(split: Literal["train", "val"]) -> ShapesSet:
+    """One of the two default sets: 1,500 images of seed 1, or 200 of seed 2."""
+    if split == "train":
+        return generate(ShapesConfig(), 1500, seed=1)
+    return generate(ShapesConfig(), 200, seed=2)
 
 
 def generate(config: ShapesConfig, num_images: int, seed: int) -> ShapesSet:
