@@ -7,7 +7,8 @@ user ends in one sentence and exit code 1; everything else is a bug and shows it
 import dataclasses
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,16 @@ from mrcnn_edu.provenance import write_atomically, write_json
 from mrcnn_edu.quickstart import measure, metrics_table, quickstart, save_examples
 from mrcnn_edu.train import MODEL, TrainingInterruptedError, train
 
+
+@contextmanager
+def _mistakes_of_the_user() -> Iterator[None]:
+    """What the data package raises about files and their content is the user's to put right."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
 Device = Annotated[str, tyro.conf.arg(help="cpu, cuda or cuda:1")]
 
 
@@ -50,10 +61,8 @@ class Data:
             return ShapesDataset(default_set(split))
         if self.images is None or self.annotations is None:
             raise UserError("Give both --images and --annotations, or neither (Shapes).")
-        try:
+        with _mistakes_of_the_user():
             return CocoDataset(self.images, self.annotations)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
 
 
 @dataclass
@@ -121,10 +130,8 @@ class Evaluate:
             self.out.mkdir(parents=True, exist_ok=True)  # a bad folder fails now, not in the end
         model = loaded.model.to(_device(self.device))
         model.config = dataclasses.replace(model.config, detections_per_image=self.max_detections)
-        try:
+        with _mistakes_of_the_user():  # an image that cannot be read
             results = coco_results(model, dataset)
-        except ValueError as error:  # an image that cannot be read
-            raise UserError(str(error)) from error
         metrics = measure(dataset, results, self.max_detections)
         Console().print(metrics_table(metrics, f"{len(dataset)} images"))
         if self.out is not None:
@@ -162,9 +169,10 @@ class Predict:
             except (ValueError, OSError, SyntaxError) as error:
                 raise UserError(f"Cannot read {path} as an image ({error}).") from error
             found = predict(loaded.model, [image])[0]
-            target = self.out / f"{path.stem}_detections"
+            # Not with_suffix: a stem may hold dots of its own, as in photo.v2.jpg.
+            png, coco = (self.out / f"{path.stem}_detections.{kind}" for kind in ("png", "json"))
             try:
-                write_json(target.with_suffix(".json"), _coco_json(path, image, found, loaded))
+                write_json(coco, _coco_json(path, image, found, loaded))
                 picture = io.BytesIO()
                 draw_detections(
                     image,
@@ -175,7 +183,7 @@ class Predict:
                     paste=loaded.model.config.mask_paste,
                     threshold=loaded.model.config.mask_threshold,
                 ).save(picture, format="PNG")
-                write_atomically(target.with_suffix(".png"), picture.getvalue())
+                write_atomically(png, picture.getvalue())
             except OSError as error:
                 raise UserError(
                     f"Cannot write to {self.out} ({error}). Choose a folder with --out."
@@ -183,7 +191,7 @@ class Predict:
             shown = int((found.scores >= self.min_score).sum())
             Console().print(
                 f"{path}: {len(found.scores)} detections, {shown} with a score of at least "
-                f"{self.min_score} drawn in {target.with_suffix('.png')}",
+                f"{self.min_score} drawn in {png}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -204,10 +212,8 @@ class WriteShapes:
 
     def run(self) -> None:
         """Run the command."""
-        try:
+        with _mistakes_of_the_user():
             path = write_coco(generate(self.shapes, self.count, self.seed), self.out, self.split)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
         Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
 
 
@@ -221,10 +227,8 @@ class CheckData:
 
     def run(self) -> None:
         """Run the command."""
-        try:
+        with _mistakes_of_the_user():
             summary = check_dataset(self.data.load("train"), self.max_images or None)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
         Console().print(str(summary))
 
 
@@ -238,10 +242,8 @@ class ConvertNuclei:
 
     def run(self) -> None:
         """Run the command."""
-        try:
+        with _mistakes_of_the_user():
             paths = nuclei.convert_nuclei(self.source, self.out)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
         Console().print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
 
 

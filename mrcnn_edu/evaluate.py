@@ -7,7 +7,7 @@ precision. Chapter 11.
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,6 @@ def coco_metrics(
     results: Sequence[dict[str, Any]],
     iou_type: str,
     max_detections: int = 100,
-    image_ids: Iterable[int] | None = None,
 ) -> dict[str, float | None]:
     """Average precision by pycocotools.
 
@@ -139,7 +138,6 @@ def coco_metrics(
         results: as :func:`coco_results` writes them.
         iou_type: "bbox" or "segm".
         max_detections: detections of an image that count, best first.
-        image_ids: evaluate these only; all by default.
 
     Returns:
         AP, AP50, AP75, APs, APm, APl in percent, None where there is no ground truth in the range.
@@ -149,11 +147,9 @@ def coco_metrics(
     """
     from pycocotools.cocoeval import COCOeval
 
-    images = sorted(ground_truth.getImgIds() if image_ids is None else image_ids)
     _check_ids(ground_truth, results)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         evaluator = COCOeval(ground_truth, _as_coco(ground_truth, results, iou_type), iou_type)
-        evaluator.params.imgIds = images
         evaluator.params.maxDets = [max_detections]
         evaluator.evaluate()
         evaluator.accumulate()

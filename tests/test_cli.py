@@ -105,6 +105,21 @@ def test_predict_never_touches_its_input(checkpoint, tmp_path):
     ]
 
 
+def test_names_with_dots_do_not_meet(checkpoint, tmp_path):
+    """photo.v1.png and photo.v2.png are two pictures, and neither result is photo.png."""
+    photos = [tmp_path / f"{name}.png" for name in ("photo", "photo.v1", "photo.v2")]
+    for photo in photos:
+        Image.effect_noise((40, 40), 90).save(photo)
+    before = [photo.read_bytes() for photo in photos]
+    main(["predict", *map(str, photos), "--checkpoint", str(checkpoint), "--out", str(tmp_path)])
+    assert [photo.read_bytes() for photo in photos] == before
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"{photo.stem}{end}"
+        for photo in photos
+        for end in (".png", "_detections.png", "_detections.json")
+    }
+
+
 def test_predict_on_a_photograph_of_scikit_image(checkpoint, tmp_path):
     data = pytest.importorskip("skimage.data")
     photo = tmp_path / "astronaut.png"
