@@ -25,7 +25,7 @@ FLOORS = [
     ["data"],
     ["batches", "checkpoint", "evaluate"],
     ["train", "draw"],
-    ["quickstart"],
+    ["quickstart", "checks", "widgets"],
     ["cli"],
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

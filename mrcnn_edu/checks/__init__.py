@@ -1,0 +1,1 @@
+"""The checks behind the exercises, a module a chapter: ``from mrcnn_edu.checks.ch05 import``."""

@@ -1,0 +1,51 @@
+"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | data``.
+
+Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
+user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from mrcnn_edu.cli.data import DataCommand
+from mrcnn_edu.cli.evaluate import Evaluate
+from mrcnn_edu.cli.predict import Predict
+from mrcnn_edu.cli.train import Quickstart, Train
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.train import TrainingInterruptedError
+
+Command = (
+    Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``mrcnn-edu``; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
+    command: Any = tyro.cli(
+        Command,
+        prog="mrcnn-edu",
+        description="Mask R-CNN, built step by step: train, measure and use one.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    try:
+        command.run()
+    except TrainingInterruptedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("\nStopped. What was saved before is kept.", file=sys.stderr)
+        sys.exit(130)
+    except UserError as error:
+        print(f"mrcnn-edu: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"mrcnn-edu: {error}. Check the path, or choose another with --out.", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""``python -m mrcnn_edu.cli`` is ``mrcnn-edu``."""
+
+from mrcnn_edu.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""``mrcnn-edu data``: generate, check and convert data sets."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from mrcnn_edu.cli.common import Data, mistakes_of_the_user
+from mrcnn_edu.data import nuclei
+from mrcnn_edu.data.check import check_dataset
+from mrcnn_edu.data.shapes import ShapesConfig, generate, write_coco
+
+
+@dataclass
+class WriteShapes:
+    """Write a Shapes set to disk in COCO's format."""
+
+    out: Path
+    """Folder for SPLIT/*.png and annotations/instances_SPLIT.json."""
+    count: int = 1500
+    """Images to generate."""
+    seed: int = 1
+    split: str = "train"
+    """Name of the split; an existing one is never overwritten."""
+    shapes: tyro.conf.OmitArgPrefixes[ShapesConfig] = field(default_factory=ShapesConfig)
+
+    def run(self) -> None:
+        """Run the command."""
+        with mistakes_of_the_user():
+            path = write_coco(generate(self.shapes, self.count, self.seed), self.out, self.split)
+        Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
+
+
+@dataclass
+class CheckData:
+    """Look at every image and target of a data set before training on it."""
+
+    data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
+    max_images: int = 0
+    """Look at the first so many only; 0 looks at all."""
+
+    def run(self) -> None:
+        """Run the command."""
+        with mistakes_of_the_user():
+            summary = check_dataset(self.data.load("train"), self.max_images or None)
+        Console().print(str(summary))
+
+
+@dataclass
+class ConvertNuclei:
+    """Turn the official 2018 Data Science Bowl folder into COCO format."""
+
+    source: Path
+    """stage1_train.zip, or the folder it was unpacked to."""
+    out: Path
+
+    def run(self) -> None:
+        """Run the command."""
+        with mistakes_of_the_user():
+            paths = nuclei.convert_nuclei(self.source, self.out)
+        Console().print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
+
+
+@dataclass
+class DataCommand:
+    """Generate, check and convert data sets."""
+
+    command: tyro.conf.OmitArgPrefixes[
+        Annotated[WriteShapes, tyro.conf.subcommand("shapes")]
+        | Annotated[CheckData, tyro.conf.subcommand("check")]
+        | Annotated[ConvertNuclei, tyro.conf.subcommand("nuclei")]
+    ]
+
+    def run(self) -> None:
+        """Run the command."""
+        self.command.run()
