@@ -13,11 +13,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mrcnn_edu.config import ModelConfig, TrainConfig
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from mrcnn_edu.config import ModelConfig, TrainConfig, difference, from_json, to_json
+from mrcnn_edu.config import ModelConfig, difference, from_json, to_json
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.train_config import TrainConfig
 
 FORMAT = "mrcnn_edu 1"
 

@@ -1,7 +1,7 @@
-"""Every number of a Mask R-CNN, and of its training, on one page.
+"""Every number of a Mask R-CNN on one page.
 
-Two frozen dataclasses: :class:`ModelConfig` says what the network is and how it selects boxes,
-:class:`TrainConfig` how it is trained. The defaults of :class:`ModelConfig` are torchvision's
+:class:`ModelConfig`, a frozen dataclass, says what the network is and how it selects boxes (how it
+is trained is :mod:`mrcnn_edu.train_config`'s). Its defaults are torchvision's
 ``maskrcnn_resnet50_fpn``, the preset ``r50_fpn``. The preset ``tiny_fpn`` is the 1.5-million
 parameter model that a laptop trains from scratch in minutes. Sizes are in pixels of the network's
 input unless a name says otherwise. Chapter 10 walks through the page.
@@ -99,36 +99,6 @@ class ModelConfig:
             )
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the network is trained. The defaults train ``tiny_fpn`` from scratch on a CPU."""
-
-    steps: int = 1000
-    batch_size: int = 4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    momentum: float = 0.9  # of SGD
-    warmup_steps: int = 100  # the rate grows linearly from zero
-    schedule: Literal["cosine", "steps"] = "cosine"
-    milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # of "steps": where the rate falls tenfold
-    clip_gradient_norm: float = 10.0
-    average_decay: float = 0.99  # moving average of the weights, which is what is evaluated
-    flip_probability: float = 0.5
-    vertical_flip_probability: float = 0.0
-    quarter_turns: bool = False  # rotate by a random multiple of 90°
-    crop: int = 0  # side of a random square crop; 0 takes the whole image
-    seed: int = 0
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with."""
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"steps is {self.steps} and batch_size {self.batch_size}; both must be at least 1."
-            )
-
-
 R50_FPN = ModelConfig()
 
 TINY_FPN = ModelConfig(
@@ -172,7 +142,7 @@ def preset(name: str) -> ModelConfig:
     return PRESETS[name]
 
 
-def to_json(config: ModelConfig | TrainConfig) -> str:
+def to_json(config: Any) -> str:
     """Return the configuration as a JSON object, one field a line."""
     return json.dumps(dataclasses.asdict(config), indent=1)
 
@@ -195,7 +165,7 @@ def from_json(cls: type, text: str) -> Any:
     return cls(**lists_to_tuples)
 
 
-def difference(a: ModelConfig | TrainConfig, b: ModelConfig | TrainConfig) -> dict[str, tuple]:
+def difference(a: Any, b: Any) -> dict[str, tuple]:
     """Return the fields in which two configurations differ: name -> (value in a, value in b)."""
     first, second = dataclasses.asdict(a), dataclasses.asdict(b)
     return {k: (first[k], second[k]) for k in first if first[k] != second[k]}

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mrcnn_edu.config import TINY_FPN, ModelConfig, TrainConfig
+from mrcnn_edu.config import TINY_FPN, ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
@@ -27,6 +27,7 @@ from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import METRICS as METRICS_FILE
 from mrcnn_edu.train import read_metrics, train
+from mrcnn_edu.train_config import TrainConfig
 
 QUICKSTART_TRAIN = TrainConfig(steps=3000)
 

@@ -24,11 +24,12 @@ from tqdm.auto import tqdm
 
 from mrcnn_edu.batches import Batch, load_batch
 from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
-from mrcnn_edu.config import ModelConfig, TrainConfig
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.train_config import TrainConfig
 
 STATE, MODEL, METRICS = "state.pt", "model.safetensors", "metrics.jsonl"
 

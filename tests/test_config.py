@@ -11,13 +11,13 @@ from mrcnn_edu.config import (
     R50_FPN,
     TINY_FPN,
     ModelConfig,
-    TrainConfig,
     difference,
     from_json,
     preset,
     to_json,
 )
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.train_config import TrainConfig
 
 
 def test_r50_fpn_has_torchvisions_numbers():

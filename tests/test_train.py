@@ -17,7 +17,6 @@ import torch
 import mrcnn_edu.train
 from mrcnn_edu.batches import batch_indices, image_generator, load_batch
 from mrcnn_edu.checkpoint import load_model
-from mrcnn_edu.config import TrainConfig
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.train import (
@@ -31,6 +30,7 @@ from mrcnn_edu.train import (
     read_metrics,
     train,
 )
+from mrcnn_edu.train_config import TrainConfig
 from tests.fake_data import Wrapped, small_config, small_shapes
 
 CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
