@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := mrcnn_edu tests benchmarks
+SOURCES := mrcnn_edu tests benchmarks figures
 
-.PHONY: help quickstart test lint format lab benchmarks tables clean
+.PHONY: help quickstart test lint format lab figures benchmarks tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ format: $(VENV)/.test  ## format the sources
 
 lab: $(VENV)/.course  ## open the course in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+
+figures: $(VENV)/.test  ## redraw the figures of the course
+	@$(BIN)/python -m figures
 
 benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
 	@for script in roi nms paste; do $(BIN)/python -m benchmarks.$$script || exit 1; done

@@ -25,6 +25,7 @@ FLOORS = [
     ["data"],
     ["batches", "checkpoint", "evaluate"],
     ["train", "draw"],
+    ["show"],
     ["quickstart", "checks", "widgets"],
     ["cli"],
 ]
