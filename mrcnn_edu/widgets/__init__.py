@@ -1,0 +1,1 @@
+"""Figures that move: a module and a JavaScript file each; :mod:`.common` says how to write one."""
