@@ -182,43 +182,6 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
     figure.savefig(path)
 
 
-def show_image(axis: Any, image: Tensor, title: str = "") -> None:
-    """Show an image on a matplotlib axis whose coordinates are those of boxes.
-
-    matplotlib puts the *centre* of the first pixel at 0; here its corner is, so that a box drawn on
-    top lies where it is (Chapter 01).
-
-    Args:
-        axis: a matplotlib axis.
-        image: [3, H, W], uint8 or a float in 0..1; or [H, W], shown in grey.
-        title: text above; none if empty.
-    """
-    height, width = image.shape[-2:]
-    pixels = image.permute(1, 2, 0) if image.ndim == 3 else image  # [H, W, 3] or [H, W]
-    cmap = None if image.ndim == 3 else "gray"
-    axis.imshow(pixels.cpu().numpy(), extent=(0, width, height, 0), cmap=cmap)
-    axis.grid(False)
-    axis.set_title(title)
-
-
-def add_boxes(axis: Any, boxes: Tensor, colours: Any = "C0", **line: Any) -> None:
-    """Draw the outlines of boxes on a matplotlib axis in continuous coordinates.
-
-    Args:
-        axis: a matplotlib axis, best made by :func:`show_image`.
-        boxes: [R, 4] xyxy.
-        colours: one matplotlib colour, or one for each box.
-        line: anything a matplotlib line collection takes: linewidths, linestyles, alpha.
-    """
-    from matplotlib.collections import PolyCollection
-
-    x1, y1, x2, y2 = boxes.detach().cpu().unbind(-1)
-    corners = torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), dim=-1).reshape(-1, 4, 2)  # [R, 4, 2]
-    axis.add_collection(
-        PolyCollection(list(corners.numpy()), facecolors="none", edgecolors=colours, **line)
-    )
-
-
 def to_image(array: NDArray[np.uint8]) -> Tensor:
     """Turn an RGB array [H, W, 3] into the tensor [3, H, W] that this module draws on."""
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -2,19 +2,15 @@
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from mrcnn_edu.draw import (
     COLOURS,
-    add_boxes,
     draw_detections,
     draw_target,
     overlay,
     save_comparison,
     save_curves,
-    show_image,
     to_image,
 )
 from mrcnn_edu.model import Detections
@@ -110,27 +106,3 @@ def test_a_class_has_one_colour_in_every_picture():
     detected = np.asarray(draw_detections(image, found, names))
     assert np.array_equal(truth[32:49, 12:49], detected[32:49, 12:49])
     assert tuple(truth[49, 30]) == COLOURS[2]
-
-
-def test_a_box_drawn_over_an_image_covers_its_pixels_and_no_others():
-    figure = Figure(figsize=(6, 4), dpi=100)
-    axis = figure.add_axes((0, 0, 1, 1))
-    image = torch.zeros(3, 4, 6)
-    image[0, 1:3, 2:5] = 1  # rows 1 and 2, columns 2 to 4: the box (2, 1, 5, 3)
-    show_image(axis, image)
-    axis.axis("off")
-    add_boxes(axis, torch.tensor([[2.0, 1, 5, 3]]), "white", linewidths=2)
-    add_boxes(axis, torch.zeros(0, 4))
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    drawn = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)  # [400, 600, 3]
-    white = (drawn > 250).all(-1)
-    red = (drawn[..., 0] > 200) & (drawn[..., 1] < 50)
-    rows, columns = (np.flatnonzero(white.any(axis))[[0, -1]] for axis in (1, 0))
-    assert np.abs(rows - [100, 300]).max() <= 1  # a line 2 pixels wide, wherever it is snapped to
-    assert np.abs(columns - [200, 500]).max() <= 1
-    assert not red[:98].any()
-    assert not red[:, :198].any()
-    assert not red[302:].any()
-    assert not red[:, 502:].any()
-    assert red[102:298, 202:498].all()
