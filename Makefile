@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := mrcnn_edu tests benchmarks figures
+SOURCES := mrcnn_edu tests benchmarks figures tools notebooks
+CHAPTERS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: help quickstart test lint format lab figures benchmarks tables clean
+.PHONY: help quickstart test lint format lab notebooks figures benchmarks tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,23 +27,30 @@ $(VENV)/.%: $(VENV)/.base
 quickstart: $(VENV)/.base  ## train a small Mask R-CNN from scratch, measure it, draw what it sees
 	@$(BIN)/mrcnn-edu quickstart
 
-test: $(VENV)/.test  ## lint, types and the whole test suite
-	@$(BIN)/ruff check $(SOURCES)
-	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/mypy
+test: $(VENV)/.test  ## lint, types, the library's tests, then every chapter with its outputs
+	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest --quiet
+ifneq ($(CHAPTERS),)
+	@$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --nbval --nbval-current-env \
+	  -p tools.nbval_chapters --nbval-sanitize-with tools/nbval_sanitise.cfg $(CHAPTERS)
+endif
 
-lint: $(VENV)/.test  ## ruff and mypy
+lint: $(VENV)/.test  ## ruff, mypy, and whether the notebooks are normalised
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
+	@$(BIN)/python -m tools.notebooks --check
 
 format: $(VENV)/.test  ## format the sources
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/python -m tools.notebooks
 
 lab: $(VENV)/.course  ## open the course in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+
+notebooks: $(VENV)/.test  ## run every chapter again and store its text outputs
+	@$(BIN)/python -m tools.notebooks --execute
 
 figures: $(VENV)/.test  ## redraw the figures of the course
 	@$(BIN)/python -m figures

@@ -1,0 +1,1 @@
+"""What keeps the course in order: notebooks, book, browser test. The library imports none of it."""

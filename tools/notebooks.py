@@ -1,0 +1,154 @@
+"""Run the notebooks and keep them small, stable and comparable.
+
+``python -m tools.notebooks [FILE ...]`` normalises the notebooks named (all, if none is named);
+``--check`` changes nothing and fails if that would change something; ``--execute`` runs them first
+(``make notebooks``). What is committed holds text outputs, which tests compare, and nothing else
+that a run makes: no picture, no HTML, no widget, no machine's metadata. Normalising twice is
+normalising once.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from mrcnn_edu.provenance import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+
+
+def chapters() -> list[Path]:
+    """The notebooks of the course, in order."""
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Return a notebook with what readers and tests need, and nothing that changes by itself.
+
+    Text outputs stay, with addresses in memory replaced; of other outputs only their text form
+    stays. Code cells count from 1. Of the metadata, tags and attachments stay. A cell's id follows
+    from its source, so that it changes only with its cell.
+    """
+    cells, seen = [], Counter[str]()
+    for old in notebook.cells:
+        source = "\n".join(line.rstrip() for line in old.source.strip("\n").split("\n"))
+        if not source.strip():
+            continue
+        tags = list(old.metadata.get("tags", []))
+        cell = NotebookNode(
+            cell_type=old.cell_type,
+            id=_identity(old.cell_type, source, seen),
+            metadata=NotebookNode({"tags": tags} if tags else {}),
+            source=source,
+        )
+        if old.cell_type == "code":
+            cell.execution_count = 1 + sum(c.cell_type == "code" for c in cells)
+            cell.outputs = _outputs(old.outputs, cell.execution_count)
+        elif old.get("attachments"):
+            cell.attachments = old.attachments
+        cells.append(cell)
+    metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return nbformat.from_dict(
+        {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def execute(notebook: NotebookNode, folder: Path) -> float:
+    """Run a notebook in place, on one thread, and return the seconds it took.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell fails.
+    """
+    from nbclient import NotebookClient
+
+    start = time.perf_counter()
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,
+    ).execute(env={**os.environ, **THREADS, "PYTHONPATH": path})
+    return time.perf_counter() - start
+
+
+def _identity(kind: str, source: str, seen: Counter[str]) -> str:
+    name = hashlib.sha256(f"{kind}\n{source}".encode()).hexdigest()[:8]
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}-{seen[name]}"
+
+
+def _outputs(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        kind = output.output_type
+        if kind == "stream":
+            if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
+                kept[-1].text += output.text
+                continue
+            new = {"name": output.name, "text": output.text}
+        elif kind == "error":
+            new = {"ename": output.ename, "evalue": output.evalue, "traceback": []}
+        elif "text/plain" in output.data:
+            new = {"data": {"text/plain": _stable(output.data["text/plain"])}, "metadata": {}}
+            if kind == "execute_result":
+                new["execution_count"] = count
+        else:
+            continue
+        kept.append(nbformat.from_dict({"output_type": kind, **new}))
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = _stable(output.text)
+    return kept
+
+
+def _stable(text: str) -> str:
+    return ADDRESS.sub("0x…", text)
+
+
+def main() -> None:
+    """The command line."""
+    from nbclient.exceptions import CellExecutionError
+
+    parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--execute", action="store_true", help="run each notebook first")
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if it would")
+    options = parser.parse_args()
+    stale = []
+    for path in options.files or chapters():
+        text = path.read_text()
+        notebook = nbformat.reads(text, as_version=4)
+        if options.execute:
+            try:
+                seconds = execute(notebook, path.resolve().parent)
+            except CellExecutionError as error:
+                sys.exit(f"{path.name}: a cell fails; the file is unchanged.\n{error}")
+            print(f"{path.name}: {seconds:.0f} s")
+        normal = nbformat.writes(normalise(notebook)).rstrip("\n") + "\n"
+        if normal == text:
+            continue
+        stale.append(path.name)
+        if not options.check:
+            write_atomically(path, normal.encode())
+            print(f"{path.name}: written")
+    if options.check and stale:
+        sys.exit(f"not normalised: {', '.join(stale)}. Run python -m tools.notebooks")
+
+
+if __name__ == "__main__":
+    main()
