@@ -137,7 +137,7 @@ def preset(name: str) -> ModelConfig:
     """
     if name not in PRESETS:
         raise UserError(
-            f"There is no preset {name!r}{_suggest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
+            f"There is no preset {name!r}{suggest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
         )
     return PRESETS[name]
 
@@ -158,7 +158,7 @@ def from_json(cls: type, text: str) -> Any:
     for name in values:
         if name not in known:
             raise UserError(
-                f"Unknown option {name!r} in a {cls.__name__}{_suggest(name, known)}. "
+                f"Unknown option {name!r} in a {cls.__name__}{suggest(name, known)}. "
                 "Remove it, or read the file with the version of mrcnn_edu that wrote it."
             )
     lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -171,6 +171,6 @@ def difference(a: Any, b: Any) -> dict[str, tuple]:
     return {k: (first[k], second[k]) for k in first if first[k] != second[k]}
 
 
-def _suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
