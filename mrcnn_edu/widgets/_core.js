@@ -226,10 +226,10 @@ export function number(value, digits = 2) {
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
-// Nine colours of matplotlib's cividis, dark to light; every kind of sight reads them in order.
+// Nine colours of viridis, dark to light, as in the course's figures.
 const SHADES = [
-  [0, 34, 78], [26, 56, 111], [66, 78, 108], [97, 101, 111], [125, 124, 120],
-  [155, 149, 118], [187, 175, 107], [221, 203, 86], [254, 232, 56],
+  [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
+  [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37],
 ];
 
 /** The colour [r, g, b] of a value between 0 and 1. */
@@ -240,19 +240,43 @@ export function shade(value) {
   return SHADES[index].map((c, k) => Math.round(c + part * (SHADES[index + 1][k] - c)));
 }
 
-/** Whether dark text reads better than light text on the shade of a value between 0 and 1. */
-export function darkTextOn(value) {
-  return value > 0.55;
+/** The same in greys, where coloured lines are to be seen on top: 0 is dark, 1 nearly white. */
+export function grey(value) {
+  return Array(3).fill(Math.round(45 + 205 * clamp(value, 0, 1)));
+}
+
+/** A colour [r, g, b] as CSS. */
+export function css([r, g, b]) {
+  return `rgb(${r} ${g} ${b})`;
+}
+
+/** Black or white, whichever reads better on a colour [r, g, b]. */
+export function inkOn([r, g, b]) {
+  return 0.3 * r + 0.59 * g + 0.11 * b > 130 ? "#000000" : "#ffffff";
+}
+
+/** The smallest and the largest of many numbers. */
+export function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
+/** Where a value lies between low and high: 0 to 1. */
+export function fraction(value, [low, high]) {
+  return high > low ? (value - low) / (high - low) : 0.5;
 }
 
 /** A picture (data URL) of `height` × `width` values, row by row, one pixel each. */
-export function picture(values, height, width, low = Math.min(...values), high = Math.max(...values)) {
+export function picture(values, height, width, { range = extent(values), colours = shade } = {}) {
   const canvas = html("canvas", { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   for (let k = 0; k < height * width; k++) {
-    const [r, g, b] = shade((values[k] - low) / (high - low || 1));
-    image.data.set([r, g, b, 255], 4 * k);
+    image.data.set([...colours(fraction(values[k], range)), 255], 4 * k);
   }
   context.putImageData(image, 0, 0);
   return canvas.toDataURL();

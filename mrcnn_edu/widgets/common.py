@@ -76,6 +76,18 @@ def bundle(name: str) -> str:
     return (FOLDER / "_core.js").read_text("utf-8") + "\n" + own
 
 
+def style(name: str = "") -> str:
+    """The CSS of a widget: ``_core.css``, then ``name.css`` where a name is given.
+
+    A widget with a file of its own sets ``_css = style(name)`` beside ``_esm``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    core = (FOLDER / "_core.css").read_text("utf-8")
+    return core + (FOLDER / f"{name}.css").read_text("utf-8") if name else core
+
+
 def pack(values: Tensor) -> bytes:
     """A tensor as little-endian float32, row by row: a trait that ``floats`` reads."""
     return values.detach().cpu().numpy().astype("<f4").tobytes()
@@ -93,7 +105,7 @@ class Widget(anywidget.AnyWidget):
     :meth:`figure`.
     """
 
-    _css = (FOLDER / "_core.css").read_text("utf-8")
+    _css = style()
 
     def figure(self) -> Figure:
         """Draw the present state with matplotlib: what a reader sees without JavaScript."""
