@@ -75,7 +75,8 @@ def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) ->
         f"{message}\nYour result has shape {list(found.shape)}, expected {list(wanted.shape)}.",
     )
     close = torch.isclose(found, wanted, rtol=tolerance, atol=tolerance, equal_nan=True)
-    require(bool(close.all()), f"{message}\n{_two_sides(found, wanted, close)}")
+    if not close.all():
+        raise CheckFailedError(f"{message}\n{_two_sides(found, wanted, close)}")
 
 
 def _two_sides(found: Tensor, wanted: Tensor, close: Tensor) -> str:

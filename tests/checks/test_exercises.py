@@ -66,10 +66,16 @@ def test_a_chapter_has_three_to_five_exercises():
     ],
 )
 def test_an_unequal_answer_is_described(got, part):
-    with pytest.raises(CheckFailedError, match="") as caught:
+    with pytest.raises(CheckFailedError) as caught:
         require_equal(got, [1.0, 2.0, 3.0], "Why.")
     assert part in str(caught.value)
     assert caught.value._render_traceback_() == [f"✗ {caught.value}"]
+
+
+def test_a_large_answer_is_compared_as_well():
+    require_equal(list(range(100)), list(range(100)), "Why.")
+    with pytest.raises(CheckFailedError, match=r"1 of 100 values differ. At \[7\] yours is 0"):
+        require_equal([i * (i != 7) for i in range(100)], list(range(100)), "Why.")
 
 
 def test_a_check_passes_on_what_is_wrong(capsys):
