@@ -1,30 +1,26 @@
 """Run a model over a data set, and measure it as COCO does.
 
 Detections become the list of dictionaries that every COCO tool reads (boxes as xywh, masks as
-run-lengths, raw category ids); pycocotools turns that list and the ground truth into average
-precision. Chapter 11.
+run-lengths, raw category ids); :mod:`mrcnn_edu.coco_ap` turns that list and the ground truth into
+average precision. Chapter 11.
 """
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mrcnn_edu import boxes as box_ops
+from mrcnn_edu import coco_ap
 from mrcnn_edu import masks as mask_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import Detections, MaskRCNN
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-AREAS = {"all": 0, "s": 1, "m": 2, "l": 3}  # pycocotools' order
 
 
 @torch.no_grad()
@@ -125,92 +121,39 @@ def to_coco(
 def coco_metrics(
     ground_truth: Any,
     results: Sequence[dict[str, Any]],
-    iou_type: str,
-    max_detections: int = 100,
+    iou_type: coco_ap.IouType,
+    max_detections: int | None = None,
 ) -> dict[str, float | None]:
-    """Average precision by pycocotools.
-
-    AP is the mean of pycocotools' precision array (10 IoU thresholds, 101 recalls, classes with
-    ground truth) at ``max_detections``; its own summary is −1 for any other number than 100.
+    """The numbers that COCO publishes, by :mod:`mrcnn_edu.coco_ap`.
 
     Args:
-        ground_truth: a ``pycocotools.coco.COCO``.
+        ground_truth: a ``pycocotools.coco.COCO``, or the dictionary of an annotation file.
         results: as :func:`coco_results` writes them.
-        iou_type: "bbox" or "segm".
-        max_detections: detections of an image that count, best first.
+        iou_type: "bbox", "segm" or "keypoints".
+        max_detections: detections of an image and class that count, best first; None for COCO's
+            100, for keypoints 20.
 
     Returns:
-        AP, AP50, AP75, APs, APm, APl in percent, None where there is no ground truth in the range.
+        in percent, None where there is no ground truth in the range: AP, AP50, AP75, APs, APm,
+        APl, and average recall, AR1, AR10, AR100 (at 1, 10 and ``max_detections``), ARs, ARm,
+        ARl. Keypoints have no small range; their recalls are AR, AR50, AR75, ARm, ARl.
 
     Raises:
-        UserError: image or category ids of the results are not those of the ground truth.
+        UserError: image or category ids of the results are not those of the ground truth, or
+            something else is wrong with either; see :mod:`mrcnn_edu.coco_ap.load`.
     """
-    from pycocotools.cocoeval import COCOeval
-
-    _check_ids(ground_truth, results)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        evaluator = COCOeval(ground_truth, _as_coco(ground_truth, results, iou_type), iou_type)
-        evaluator.params.maxDets = [max_detections]
-        evaluator.evaluate()
-        evaluator.accumulate()
-    precision = evaluator.eval["precision"][..., -1]  # [IoU, recall, class, area]
-    thresholds = evaluator.params.iouThrs
-
-    def mean(area: str, iou: float | None = None) -> float | None:
-        values = precision[..., AREAS[area]]
-        if iou is not None:
-            values = values[np.isclose(thresholds, iou)]
-        values = values[values > -1]  # −1 marks a class without ground truth in the range
-        return round(100 * float(values.mean()), 3) if values.size else None
-
-    return {
-        "AP": mean("all"),
-        "AP50": mean("all", 0.5),
-        "AP75": mean("all", 0.75),
-        "APs": mean("s"),
-        "APm": mean("m"),
-        "APl": mean("l"),
-    }
+    truth = ground_truth if isinstance(ground_truth, dict) else ground_truth.dataset
+    limits = recall_limits(iou_type, max_detections)
+    return coco_ap.evaluate(truth, results, iou_type, limits).summary()
 
 
-def _as_coco(ground_truth: Any, results: Sequence[dict[str, Any]], iou_type: str) -> Any:
-    """Results as pycocotools' COCO object.
-
-    For masks the boxes are left out: where they are given, pycocotools takes the box's area, not
-    the mask's, to decide whether a detection is small, medium or large.
-    """
-    from pycocotools.coco import COCO
-
-    if not results:  # loadRes looks at the first result
-        empty = COCO()
-        empty.dataset = {**ground_truth.dataset, "annotations": []}
-        empty.createIndex()
-        return empty
-    with_masks = iou_type == "segm" and all("segmentation" in r for r in results)
-    left_out = {"bbox"} if with_masks else set()
-    # loadRes writes into what it is given, so it gets copies.
-    return ground_truth.loadRes(
-        [{k: v for k, v in r.items() if k not in left_out} for r in results]
-    )
-
-
-def _check_ids(ground_truth: Any, results: Sequence[dict[str, Any]]) -> None:
-    """Refuse ids that do not match: the most common cause of an AP of zero."""
-    for key, known, name in (
-        ("image_id", set(ground_truth.getImgIds()), "image"),
-        ("category_id", set(ground_truth.getCatIds()), "category"),
-    ):
-        unknown = sorted({r[key] for r in results} - known)
-        if unknown:
-            raise UserError(
-                f"{len(unknown)} {name} ids of the detections are not in the ground truth, for "
-                f"example {unknown[:5]}; the ground truth has {sorted(known)[:5]} and so on. "
-                + (
-                    "Labels 1..K must be turned into the data set's own category ids."
-                    if name == "category"
-                    else "Were the detections made on another data set or split?"
-                )
-            )
+def recall_limits(iou_type: coco_ap.IouType, max_detections: int | None) -> list[int] | None:
+    """At how many detections recall is told: COCO's 1 and 10, and the limit itself."""
+    if max_detections is None:
+        return None
+    if iou_type == "keypoints":
+        return [max_detections]
+    return [n for n in (1, 10) if n < max_detections] + [max_detections]
 
 
 def _in_original_pixels(d: Detections, small: torch.Size, original: torch.Size) -> Detections:

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.config import TINY_FPN, ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
@@ -113,9 +114,10 @@ def measure(
 ) -> dict[str, dict[str, float | None]]:
     """Box and mask metrics of COCO results on a data set: {"box": {…}, "mask": {…}}."""
     truth = dataset.coco_gt()
+    kinds: dict[str, IouType] = {"box": "bbox", "mask": "segm"}
     return {
         name: coco_metrics(truth, results, iou_type, max_detections)
-        for name, iou_type in (("box", "bbox"), ("mask", "segm"))
+        for name, iou_type in kinds.items()
     }
 
 

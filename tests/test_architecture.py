@@ -23,6 +23,7 @@ FLOORS = [
     ["nn"],
     ["model"],
     ["data"],
+    ["coco_ap"],
     ["batches", "checkpoint", "evaluate"],
     ["train", "draw"],
     ["show"],

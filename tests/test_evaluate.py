@@ -18,7 +18,7 @@ from mrcnn_edu import masks
 from mrcnn_edu.config import TINY_FPN
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict, to_coco
+from mrcnn_edu.evaluate import coco_metrics, coco_results, predict, to_coco
 from mrcnn_edu.model import Detections, MaskRCNN
 from mrcnn_edu.quickstart import measure, metrics_table
 from tests.fake_data import small_config, small_shapes
@@ -66,7 +66,7 @@ def test_numbers_are_pycocotools(iou_type):
         theirs.accumulate()
         theirs.summarize()
     assert 5 < ours["AP"] < 95
-    for value, expected in zip(ours.values(), theirs.stats[:6], strict=True):
+    for value, expected in zip(ours.values(), theirs.stats, strict=True):
         if expected == -1:
             assert value is None
         else:
@@ -88,7 +88,7 @@ def test_reference_case_of_the_coco_api(kind, iou_type, published):
         truth = COCO(folder / "instances_val2014_100.json")
     results = json.loads((folder / f"instances_val2014_fake{kind}100_results.json").read_text())
     metrics = coco_metrics(truth, results, iou_type)
-    assert [round(v, 1) for v in metrics.values()] == list(published)
+    assert [round(v, 1) for v in metrics.values()][:6] == list(published)
 
 
 def test_truth_as_detections_scores_full():
@@ -143,7 +143,9 @@ def test_no_detections_and_no_objects():
     nothing = coco_metrics(small_shapes(3).coco_gt(), [], "bbox")
     assert nothing["AP"] == 0
     assert nothing["APl"] is None
-    assert coco_metrics(small_shapes(0).coco_gt(), [], "bbox") == dict.fromkeys(METRICS)
+    nowhere = coco_metrics(small_shapes(0).coco_gt(), [], "bbox")
+    assert len(nowhere) == 12
+    assert set(nowhere.values()) == {None}
 
 
 def test_ids_that_do_not_match_are_refused():

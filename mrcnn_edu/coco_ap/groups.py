@@ -1,0 +1,117 @@
+"""Which detections are compared with which objects, and how much each pair overlaps.
+
+A group is what one matching sees: the detections of one image and class, best first and no more
+than the limit, and the objects there. :mod:`~mrcnn_edu.coco_ap.breakdown` takes an image with all
+its classes. Chapter 11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrcnn_edu.coco_ap import overlap_kernels as kernels
+from mrcnn_edu.coco_ap.load import Bools, Floats, Instances, Ints, Runs
+from mrcnn_edu.roi import threads
+
+# COCO's 17 joints, how far annotators disagree about each, relative to the object's size:
+# nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles (cocodataset.org, "Keypoint
+# Evaluation").
+COCO_SIGMAS = np.array(
+    [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]
+) / 1000  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Groups:
+    """D detections and G objects, sorted into C groups; a group is a stretch of each."""
+
+    key: Ints  # [C]
+    found: Ints  # [D] rows of the detections, best first within a group
+    found_start: Ints  # [C + 1]
+    rank: Ints  # [D] 0 for the best detection of its group
+    truth: Ints  # [G] rows of the objects, in the file's order within a group
+    truth_start: Ints  # [C + 1]
+    block: Ints  # [C] where the group's overlaps [D, G] begin in the flat array of all
+    pairs: int  # the length of that array
+
+
+def group(found_key: Ints, score: Floats, truth_key: Ints, limit: int) -> Groups:
+    """Sort detections and objects by key; of each key the ``limit`` best detections stay.
+
+    Args:
+        found_key: [D] the group of each detection.
+        score: [D]; of equal scores the earlier detection comes first, as in pycocotools.
+        truth_key: [G] the group of each object.
+        limit: detections of a group that count.
+    """
+    found = np.lexsort((-score, found_key))
+    truth = np.argsort(truth_key, kind="stable")
+    keys = np.union1d(found_key, truth_key)
+    start = np.searchsorted(found_key[found], keys)
+    rank = np.arange(len(found)) - np.repeat(start, np.diff(start, append=len(found)))
+    found, rank = found[rank < limit], rank[rank < limit]
+    found_start = np.append(np.searchsorted(found_key[found], keys), len(found))
+    truth_start = np.append(np.searchsorted(truth_key[truth], keys), len(truth))
+    ends = np.cumsum(np.diff(found_start) * np.diff(truth_start))
+    block = np.append(0, ends)[:-1] if len(keys) else np.zeros(0, np.int64)
+    pairs = int(ends[-1]) if len(keys) else 0
+    return Groups(keys, found, found_start, rank, truth, truth_start, block, pairs)
+
+
+def overlaps(
+    found: Instances, truth: Instances, groups: Groups, sigmas: Floats, lowest: float
+) -> Floats:
+    """How much the detections of each group overlap its objects, as one flat array [pairs].
+
+    Boxes and masks: intersection over union, or over the detection's area where the object is a
+    crowd. Keypoints: object keypoint similarity.
+
+    Args:
+        found: the detections.
+        truth: the objects, with the same geometry.
+        groups: which to compare.
+        sigmas: [J], see ``COCO_SIGMAS``.
+        lowest: mask IoUs below may be given as 0, which is faster.
+    """
+    result = np.empty(groups.pairs)
+    starts = (groups.found_start, groups.truth_start, groups.block)
+    crowd = truth.crowd[groups.truth]
+    workers = threads.threads_for(20 * groups.pairs)
+    if found.runs is not None and truth.runs is not None:
+        busy = np.repeat(np.diff(groups.truth_start) > 0, np.diff(groups.found_start))
+        sought = np.repeat(np.diff(groups.found_start) > 0, np.diff(groups.truth_start))
+        threads.run(
+            kernels.mask_overlaps,
+            workers,
+            *(*_decode(found.runs, groups.found[busy]), groups.found),
+            *(*_decode(truth.runs, groups.truth[sought]), groups.truth),
+            *(crowd, *starts, lowest, result),
+        )
+    elif found.keypoints is not None and truth.keypoints is not None:
+        threads.run(
+            kernels.keypoint_overlaps,
+            workers,
+            *(found.keypoints[groups.found], truth.keypoints[groups.truth]),
+            *(truth.boxes[groups.truth], truth.area[groups.truth], (2 * sigmas) ** 2),
+            *(*starts, result),
+        )
+    else:
+        boxes = (found.boxes[groups.found], truth.boxes[groups.truth])
+        threads.run(kernels.box_overlaps, workers, *boxes, crowd, *starts, result)
+    return result
+
+
+def _decode(masks: Runs, rows: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Runs [., 2], where each mask's begin [n + 1], boxes [n, 4] xyxy, areas [n]; `rows` only."""
+    wanted: Bools = np.zeros(len(masks.ends), np.bool_)
+    wanted[rows] = True
+    offset = np.append(0, np.cumsum(np.where(wanted, masks.count, 0)))
+    runs, boxes = np.empty((offset[-1], 2), np.int64), np.zeros((len(wanted), 4), np.int64)
+    threads.run(
+        kernels.decode_runs,
+        threads.threads_for(10 * int(offset[-1])),
+        *(masks.chars, masks.ends, masks.sizes[:, 0].copy(), wanted, offset, runs, boxes),
+    )
+    return runs, offset, boxes, masks.area
