@@ -172,5 +172,6 @@ def difference(a: Any, b: Any) -> dict[str, tuple]:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to a mistyped one, as the end of a sentence; empty if none is."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
