@@ -35,12 +35,13 @@ from tqdm.auto import tqdm
 
 from mrcnn_edu import masks as mask_ops
 from mrcnn_edu.batches import load_batch
-from mrcnn_edu.config import TINY_FPN, ModelConfig
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.nn.resnet import group_norm
+from mrcnn_edu.nn.layers import group_norm
+from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
 from mrcnn_edu.train import make_optimizer, read_metrics, train

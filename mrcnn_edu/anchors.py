@@ -10,41 +10,66 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Rounding = Literal["none", "round", "legacy"]
 
 # Training pads images to many different sizes; each entry is a few megabytes at full size.
 CACHED_GRIDS = 8
 
 
-def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], round: bool = True) -> Tensor:
-    """The anchors of one cell, centred on (0, 0): [n, 4] with n = ratios × sizes.
+def cell_anchors(
+    sizes: Sequence[float],
+    ratios: Sequence[float],
+    rounding: Rounding = "round",
+    stride: int = 16,
+) -> Tensor:
+    """The anchors of one cell: [n, 4] with n = ratios × sizes, ratios varying slowest.
 
     `sizes` are the sides, in pixels, of squares of the anchor's area; a ratio is height over
-    width. Ratios vary slowest. With `round` the corners are rounded to integers, as in
-    torchvision; detectron2 leaves them alone. Raises ValueError unless all are positive.
-    See Chapter 03.
+    width. Three conventions of `rounding`:
+
+    - "none": exactly that, centred on (0, 0), as in detectron2;
+    - "round": the corners rounded to integers, as in torchvision;
+    - "legacy": py-faster-rcnn's and Detectron's. The shapes of one cell of `stride` pixels are
+      rounded to whole pixels and then enlarged, so a ratio is met only roughly (at stride 16,
+      0.5 becomes 23 × 12), and they are centred on (stride / 2, stride / 2), the cell's middle.
+
+    Raises ValueError unless all sizes and ratios are positive, and for an unknown rounding. See
+    Chapter 03.
     """
     if not sizes or not ratios or min(sizes) <= 0 or min(ratios) <= 0:
         raise ValueError(
             f"Anchors need at least one positive size and ratio, got sizes {tuple(sizes)} and "
             f"ratios {tuple(ratios)}."
         )
+    if rounding not in ("none", "round", "legacy"):
+        raise ValueError(f"rounding is 'none', 'round' or 'legacy', got {rounding!r}.")
     side = torch.tensor(sizes, dtype=torch.float32)  # [sizes]
-    stretch = torch.tensor(ratios, dtype=torch.float32).sqrt()  # [ratios]
+    ratio = torch.tensor(ratios, dtype=torch.float32)  # [ratios]
+    if rounding == "legacy":
+        cell_w = (stride / ratio.sqrt()).round()  # [ratios]
+        cell_h = (cell_w * ratio).round()
+        h = (cell_h[:, None] * side / stride).flatten()  # [n]
+        w = (cell_w[:, None] * side / stride).flatten()  # [n]
+        return torch.stack((stride - w, stride - h, stride + w, stride + h), dim=1) / 2  # [n, 4]
+    stretch = ratio.sqrt()  # [ratios]
     h = (stretch[:, None] * side).flatten()  # [n]
     w = ((1 / stretch)[:, None] * side).flatten()  # [n]
     anchors = torch.stack((-w, -h, w, h), dim=1) / 2  # [n, 4]
-    return anchors.round() if round else anchors
+    return anchors.round() if rounding == "round" else anchors
 
 
 def grid_anchors(cell: Tensor, feature_size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """The anchors of one feature map: [H · W · n, 4], in the order y, x, anchor.
 
     `cell` [n, 4] is repeated at (x · stride_x, y · stride_y) for each of the H × W cells,
-    `stride` = (stride_y, stride_x) in pixels. So a cell's anchors are centred on its top left
-    corner, half a stride from its middle, as in torchvision and detectron2. See Chapter 03.
+    `stride` = (stride_y, stride_x) in pixels. So anchors centred on (0, 0) come to lie on their
+    cell's top left corner, half a stride from its middle, as in torchvision and detectron2. See
+    Chapter 03.
     """
     height, width = feature_size
     stride_y, stride_x = stride
@@ -60,16 +85,18 @@ def pyramid_anchors(
     ratios: Sequence[float],
     feature_sizes: Sequence[tuple[int, int]],
     image_size: tuple[int, int],
-    round: bool = True,
+    rounding: Rounding = "round",
     device: torch.device | str = "cpu",
+    strides: Sequence[int] | None = None,
 ) -> list[Tensor]:
     """The anchors of each pyramid level: a list of [A_l, 4], finest level first.
 
     `sizes_per_level` and `feature_sizes` have one entry a level; `image_size` is the (H, W)
-    of the padded batch. The stride of a level is image size // feature size, per axis.
-    Results are cached, because training asks for the same sizes at every step: the tensors
-    are shared, so do not write into them. Raises ValueError when the number of levels differs
-    or a feature map is larger than the image. See Chapter 03.
+    of the padded batch. Without `strides` a level's is image size // feature size, per axis, as in
+    torchvision: for P6 of an image of 800 pixels, 800 // 13 = 61, since its 12.5 cells are rounded
+    up. detectron2 takes 64. Results are cached, because training asks for the same sizes at every
+    step: the tensors are shared, so do not write into them. Raises ValueError when the number of
+    levels differs or a feature map is larger than the image. See Chapter 03.
     """
     if len(sizes_per_level) != len(feature_sizes):
         raise ValueError(
@@ -77,14 +104,16 @@ def pyramid_anchors(
             f"{len(feature_sizes)} feature maps; give one tuple of sizes for each."
         )
     levels = []
-    for sizes, (height, width) in zip(sizes_per_level, feature_sizes, strict=True):
+    for i, (sizes, (height, width)) in enumerate(zip(sizes_per_level, feature_sizes, strict=True)):
         if not (0 < height <= image_size[0] and 0 < width <= image_size[1]):
             raise ValueError(
                 f"A feature map of {height}×{width} does not fit an image of "
                 f"{image_size[0]}×{image_size[1]}."
             )
         stride = (image_size[0] // height, image_size[1] // width)
-        key = (tuple(sizes), tuple(ratios), (int(height), int(width)), stride, round)
+        if strides is not None:
+            stride = (strides[i], strides[i])
+        key = (tuple(sizes), tuple(ratios), (int(height), int(width)), stride, rounding)
         levels.append(_cached_grid(*key, torch.device(device)))
     return levels
 
@@ -95,7 +124,8 @@ def _cached_grid(
     ratios: tuple[float, ...],
     feature_size: tuple[int, int],
     stride: tuple[int, int],
-    round: bool,
+    rounding: Rounding,
     device: torch.device,
 ) -> Tensor:
-    return grid_anchors(cell_anchors(sizes, ratios, round).to(device), feature_size, stride)
+    cell = cell_anchors(sizes, ratios, rounding, stride[0])
+    return grid_anchors(cell.to(device), feature_size, stride)

@@ -52,7 +52,12 @@ def load_batch(
             check_target(raw, target, dataset.num_classes, where=f"image {image_id}")
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
-        image = resize(to_float(raw), model_config.short_side, model_config.long_side)
+        image = resize(
+            to_float(raw),
+            model_config.short_side,
+            model_config.long_side,
+            model_config.resize_rounding,
+        )
         image, target = augment(
             image,
             resize_target(target, raw.shape[1:], image.shape[1:]),

@@ -105,8 +105,10 @@ def draw_detections(
     shown = (detections.scores >= min_score).cpu()
     boxes, labels = detections.boxes.cpu()[shown], detections.labels.cpu()[shown]
     size = (image.shape[1], image.shape[2])
-    rles = mask_ops.paste_to_rle(detections.masks.cpu()[shown], boxes, size, threshold, paste)
-    masks = (mask_ops.decode(rle) for rle in rles)  # one image-sized mask at a time
+    masks: Iterable[Tensor] = torch.zeros(len(boxes), *size, dtype=torch.uint8)  # no mask head
+    if detections.masks is not None:
+        rles = mask_ops.paste_to_rle(detections.masks.cpu()[shown], boxes, size, threshold, paste)
+        masks = (mask_ops.decode(rle) for rle in rles)  # one image-sized mask at a time
     scores = detections.scores.cpu()[shown]
     texts = [
         f"{name} {score:.2f}" if name else ""

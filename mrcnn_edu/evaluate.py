@@ -5,6 +5,7 @@ run-lengths, raw category ids); :mod:`mrcnn_edu.coco_ap` turns that list and the
 average precision. Chapter 11.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,12 @@ def predict(model: MaskRCNN, images: Sequence[Tensor]) -> list[Detections]:
     try:
         device = next(model.parameters()).device
         resized = [
-            resize(to_float(x), model.config.short_side, model.config.long_side).to(device)
+            resize(
+                to_float(x),
+                model.config.short_side,
+                model.config.long_side,
+                model.config.resize_rounding,
+            ).to(device)
             for x in images
         ]
         found = model.detect(model(resized)).detections
@@ -96,26 +102,33 @@ def to_coco(
         image_size: (height, width) of the image, to which the masks are pasted.
         to_category_id: label 1..K -> category id.
         config: ``mask_paste`` and ``mask_threshold`` of it are used.
+
+    Returns:
+        one dictionary a detection; without ``segmentation`` if the model has no mask head.
     """
-    rles = mask_ops.paste_to_rle(
-        detections.masks.cpu(),
-        detections.boxes.cpu(),
-        image_size,
-        threshold=config.mask_threshold,
-        dialect=config.mask_paste,
-    )
     xywh = box_ops.to_xywh(detections.boxes).tolist()
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
-    return [
+    results: list[dict[str, Any]] = [
         {
             "image_id": int(image_id),
             "category_id": int(to_category_id(label)),
             "bbox": [round(v, 3) for v in box],
             "score": round(score, 6),
-            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
         }
-        for box, label, score, rle in zip(xywh, labels, scores, rles, strict=True)
+        for box, label, score in zip(xywh, labels, scores, strict=True)
     ]
+    if detections.masks is not None:
+        rles = mask_ops.paste_to_rle(
+            detections.masks.cpu(),
+            detections.boxes.cpu(),
+            image_size,
+            threshold=config.mask_threshold,
+            dialect=config.mask_paste,
+        )
+        for result, rle in zip(results, rles, strict=True):
+            counts = rle["counts"].decode("ascii")
+            result["segmentation"] = {"size": rle["size"], "counts": counts}
+    return results
 
 
 def coco_metrics(
@@ -157,7 +170,9 @@ def recall_limits(iou_type: coco_ap.IouType, max_detections: int | None) -> list
 
 
 def _in_original_pixels(d: Detections, small: torch.Size, original: torch.Size) -> Detections:
-    scale = torch.tensor(
-        [original[2] / small[2], original[1] / small[1]] * 2, device=d.boxes.device
-    )
-    return Detections(d.boxes * scale, d.labels, d.scores, d.masks)
+    x, y = original[2] / small[2], original[1] / small[1]
+    joints = d.keypoints
+    if joints is not None:
+        joints = joints * torch.tensor([x, y, 1.0], device=joints.device)  # [D, J, 3]
+    boxes = d.boxes * torch.tensor([x, y, x, y], device=d.boxes.device)  # [D, 4]
+    return dataclasses.replace(d, boxes=boxes, keypoints=joints)

@@ -1,8 +1,8 @@
 """Mask R-CNN, whole: images go in, a record of every stage comes out.
 
-The forward pass runs the trunk, the pyramid and the RPN, and keeps each result in a
-:class:`Record`. What is done with it afterwards is a method, not a mode of the module:
-``losses(record, targets, generators)`` samples RoIs and returns the five losses of the paper (§3),
+The forward pass runs the trunk, the neck and the RPN, and keeps each result in a :class:`Record`.
+What is done with it afterwards is a method, not a mode of the module:
+``losses(record, targets, generators)`` samples RoIs and returns the losses of the paper (§3),
 ``detect(record)`` returns the record completed with proposals and detections. ``train()`` and
 ``eval()`` only change normalisation layers, so a validation loss is one call. Chapter 10.
 """
@@ -18,12 +18,17 @@ from torch.nn import functional as F
 
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.nn.box_head import BoxHead, box_losses, sample_rois, select_detections
+from mrcnn_edu.nn.box_head import RoISample, box_losses, build_box_head, sample_rois
+from mrcnn_edu.nn.detections import BoxDetections, select_detections
 from mrcnn_edu.nn.fpn import FPN
-from mrcnn_edu.nn.mask_head import MaskHead, mask_loss, predicted_class_masks
-from mrcnn_edu.nn.resnet import FrozenBatchNorm, group_norm, resnet50, tiny_resnet
-from mrcnn_edu.nn.rpn import Proposals, RPNHead, propose, rpn_losses
-from mrcnn_edu.roi import multiscale_roi_align
+from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
+from mrcnn_edu.nn.layers import norm_layer
+from mrcnn_edu.nn.losses import Average, divide, identity
+from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
+from mrcnn_edu.nn.proposals import Proposals, propose
+from mrcnn_edu.nn.resnet import build_trunk
+from mrcnn_edu.nn.roi_layer import pool_rois
+from mrcnn_edu.nn.rpn import RPNHead, rpn_losses
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class Detections:
     boxes: Tensor  # [D, 4]
     labels: Tensor  # [D], 1 to K
     scores: Tensor  # [D], 0..1
-    masks: Tensor  # [D, M, M], probabilities inside each box
+    masks: Tensor | None = None  # [D, M, M], probabilities inside each box; None: no mask head
+    keypoints: Tensor | None = None  # [D, J, 3], (x, y, 1)
+    keypoint_scores: Tensor | None = None  # [D, J], logits
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ class Record:
 
     images: Tensor  # [N, 3, H, W], normalised and padded
     image_sizes: list[tuple[int, int]]  # (height, width) of each image without padding
-    trunk_maps: list[Tensor]  # C2 … C5
-    pyramid: list[Tensor]  # P2 … P6, [N, C, H_l, W_l]
+    trunk_maps: list[Tensor]  # C2 … C5; C2 … C4 with neck c4
+    pyramid: list[Tensor]  # P2 … P6, [N, C, H_l, W_l]; the one map C4 or C5 with another neck
     anchors: list[Tensor]  # one [A_l, 4] for each level
     objectness: Tensor  # [N, A] logits, A the sum of all A_l
     deltas: Tensor  # [N, A, 4]
@@ -56,7 +63,7 @@ class Record:
 
 
 class MaskRCNN(nn.Module):
-    """The model of the paper with a feature pyramid (§3, Figure 4 right).
+    """The model of the paper (§3, Figure 4), with a pyramid, C4 or C5, and any of its heads.
 
     Args:
         config: every number of it.
@@ -65,32 +72,32 @@ class MaskRCNN(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
-
-        def norm(channels: int) -> nn.Module:
-            if c.trunk_norm == "group_norm":
-                return group_norm(channels)
-            return FrozenBatchNorm(channels, c.frozen_bn_eps)
-
-        self.trunk = resnet50(norm) if c.trunk == "resnet50" else tiny_resnet(norm)
-        self.trunk.freeze(c.frozen_stages)
-        head_norm = group_norm if c.head_norm == "group_norm" else None
-        self.fpn = FPN(self.trunk.channels, c.fpn_channels, head_norm)
-        self.rpn = RPNHead(c.fpn_channels, anchors_per_cell=len(c.anchor_ratios))
-        self.box_head = BoxHead(
-            c.fpn_channels,
-            c.box_pool,
-            c.box_hidden,
-            c.num_classes,
-            c.box_convs,
-            c.box_fcs,
-            head_norm,
+        self.trunk, self.res5, trunk_channels = build_trunk(c)  # res5 is an identity but with c4
+        norm = norm_layer(c.head_norm, c.frozen_bn_eps)
+        if c.neck == "fpn":
+            lateral_norm = norm if c.lateral_norm else None
+            self.fpn: FPN | None = FPN(trunk_channels, c.fpn_channels, norm, lateral_norm)
+            self.strides = [4, 8, 16, 32, 64]
+            channels = roi_channels = c.fpn_channels
+            anchors_per_cell = len(c.anchor_ratios)
+        else:
+            self.fpn = None
+            self.strides = [16 if c.neck == "c4" else 32]
+            channels = trunk_channels[2 if c.neck == "c4" else 3]
+            roi_channels = trunk_channels[3]  # C5, or what res5 makes of a RoI
+            anchors_per_cell = len(c.anchor_sizes) * len(c.anchor_ratios)
+        self.rpn = RPNHead(channels, anchors_per_cell, c.rpn_convs, c.rpn_classifier == "softmax")
+        self.box_head = build_box_head(c, roi_channels, norm)
+        self.mask_head = build_mask_head(c, roi_channels, norm)
+        self.keypoint_head = (
+            KeypointHead(roi_channels, c.keypoint_channels, c.keypoint_convs, c.keypoints)
+            if c.keypoints
+            else None
         )
-        self.mask_head = MaskHead(
-            c.fpn_channels, c.mask_channels, c.mask_convs, c.num_classes, head_norm
-        )
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Sequence[Tensor]) -> Record:
-        """Run trunk, pyramid and RPN.
+        """Run trunk, neck and RPN.
 
         Args:
             images: each [3, H, W], RGB in 0..1, of any sizes.
@@ -103,15 +110,17 @@ class MaskRCNN(nn.Module):
         """
         batch, sizes = self.batch(images)  # [N, 3, H, W]
         trunk_maps = self.trunk(batch)
-        pyramid = self.fpn(trunk_maps)
+        pyramid = trunk_maps[-1:] if self.fpn is None else self.fpn(trunk_maps)
         objectness, deltas = self.rpn(pyramid)
+        anchor_sizes = self.config.anchor_sizes
         anchors = pyramid_anchors(
-            [(size,) for size in self.config.anchor_sizes],
+            [anchor_sizes] if self.fpn is None else [(size,) for size in anchor_sizes],
             self.config.anchor_ratios,
             [(p.shape[2], p.shape[3]) for p in pyramid],
             (batch.shape[2], batch.shape[3]),
-            round=self.config.round_anchors,
-            device=batch.device,
+            self.config.anchor_rounding,
+            batch.device,
+            self.strides if self.config.anchor_stride == "level" else None,
         )
         return Record(batch, sizes, trunk_maps, pyramid, anchors, objectness, deltas)
 
@@ -151,51 +160,68 @@ class MaskRCNN(nn.Module):
         record: Record,
         targets: Sequence[dict[str, Tensor]],
         generators: Sequence[torch.Generator],
+        average: Average = identity,
     ) -> dict[str, Tensor]:
-        """Return the five losses of the paper; training minimises their sum (§3, equation L).
+        """Return the losses of the paper; training minimises their sum (§3, equation L).
 
         Args:
             record: of the same images.
-            targets: for each image ``boxes`` [G, 4], ``labels`` [G] and ``masks`` [G, H, W]; G
-                may be 0.
+            targets: for each image ``boxes`` [G, 4], ``labels`` [G], with a mask head ``masks``
+                [G, H, W] and with a keypoint head ``keypoints`` [G, J, 3]; G may be 0.
             generators: one for each image; all sampling of that image draws from it.
+            average: for distributed training, see :func:`mrcnn_edu.nn.losses.divide`.
 
         Returns:
-            the scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box`` and ``mask``.
+            the scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box`` and, as far as there
+            are heads, ``mask`` and ``keypoint``.
         """
+        c = self.config
         gt_boxes = [t["boxes"] for t in targets]
         losses = rpn_losses(
             record.objectness,
             record.deltas,
             torch.cat(record.anchors),
             gt_boxes,
-            self.config,
+            c,
             generators,
+            record.image_sizes,
+            average,
         )
-        proposals = self.propose(record, training=True)
         samples = [
-            sample_rois(p.boxes, t["boxes"], t["labels"], self.config, generator)
-            for p, t, generator in zip(proposals, targets, generators, strict=True)
+            sample_rois(p.boxes, t["boxes"], t["labels"], c, generator)
+            for p, t, generator in zip(
+                self.propose(record, training=True), targets, generators, strict=True
+            )
         ]
-        pooled = self.pool(record, [s.boxes for s in samples], self.config.box_pool)
-        logits, deltas = self.box_head(pooled)
-        losses |= box_losses(logits, deltas, samples, gt_boxes, self.config)
+        features = self.roi_features(record, [s.boxes for s in samples], c.box_pool)
+        logits, deltas = self.box_head(features)
+        losses |= box_losses(logits, deltas, samples, gt_boxes, c, average)
         positives = [s.boxes[: s.num_positive] for s in samples]
-        mask_logits = self.mask_head(self.pool(record, positives, self.config.mask_pool))
-        losses |= mask_loss(mask_logits, samples, [t["masks"] for t in targets], self.config)
+        if self.mask_head is not None:
+            if c.neck == "c4":  # both heads read the same features; computed once
+                of_positives = features[positive_rows(samples)]
+            else:
+                of_positives = self.roi_features(record, positives, c.mask_pool)
+            mask_logits = self.mask_head(of_positives)
+            losses |= mask_loss(mask_logits, samples, [t["masks"] for t in targets], c, average)
+        if self.keypoint_head is not None:
+            joints = [t["keypoints"][s.matched] for t, s in zip(targets, samples, strict=True)]
+            maps = self.keypoint_head(self.roi_features(record, positives, c.keypoint_pool))
+            total, count = keypoint_loss(maps, torch.cat(positives), torch.cat(joints))
+            losses |= divide({"keypoint": total}, count, average)
         return losses
 
     @torch.no_grad()
     def detect(self, record: Record) -> Record:
         """Return the record completed with proposals, class logits and detections.
 
-        The mask head sees the final detections only, not the proposals (paper §3.1,
+        Mask and keypoint heads see the final detections only, not the proposals (paper §3.1,
         "Inference"): fewer RoIs, and better boxes.
         """
         proposals = self.propose(record, training=False)
         rois = [p.boxes for p in proposals]
         counts = [len(boxes) for boxes in rois]
-        logits, deltas = self.box_head(self.pool(record, rois, self.config.box_pool))
+        logits, deltas = self.box_head(self.roi_features(record, rois, self.config.box_pool))
         class_logits = list(logits.split(counts))  # one [R, K+1] for each image
         found = [
             select_detections(of_image, d, boxes, size, self.config)
@@ -203,15 +229,31 @@ class MaskRCNN(nn.Module):
                 class_logits, deltas.split(counts), rois, record.image_sizes, strict=True
             )
         ]
-        pooled = self.pool(record, [f.boxes for f in found], self.config.mask_pool)
-        masks = predicted_class_masks(self.mask_head(pooled), torch.cat([f.labels for f in found]))
-        detections = [
-            Detections(f.boxes, f.labels, f.scores, m)
-            for f, m in zip(found, masks.split([len(f.labels) for f in found]), strict=True)
-        ]
         return dataclasses.replace(
-            record, proposals=proposals, class_logits=class_logits, detections=detections
+            record,
+            proposals=proposals,
+            class_logits=class_logits,
+            detections=self.complete(record, found),
         )
+
+    def complete(self, record: Record, found: Sequence[BoxDetections]) -> list[Detections]:
+        """Run mask and keypoint heads on the boxes found in each image."""
+        c = self.config
+        boxes = [f.boxes for f in found]
+        counts = [len(b) for b in boxes]
+        parts: list[dict[str, Tensor]] = [f._asdict() for f in found]
+        if self.mask_head is not None:
+            logits = self.mask_head(self.roi_features(record, boxes, c.mask_pool))  # [D, K, M, M]
+            labels = torch.cat([f.labels for f in found])
+            masks = predicted_class_masks(logits, labels, c.mask_prediction == "softmax")
+            for part, value in zip(parts, masks.split(counts), strict=True):
+                part["masks"] = value
+        if self.keypoint_head is not None:
+            maps = self.keypoint_head(self.roi_features(record, boxes, c.keypoint_pool))
+            joints, scores = decode_keypoints(maps, torch.cat(boxes))
+            for part, j, s in zip(parts, joints.split(counts), scores.split(counts), strict=True):
+                part["keypoints"], part["keypoint_scores"] = j, s
+        return [Detections(**part) for part in parts]
 
     def propose(self, record: Record, training: bool) -> list[Proposals]:
         """Return the proposals of each image, with the training or the test counts."""
@@ -225,20 +267,30 @@ class MaskRCNN(nn.Module):
             training,
         )
 
+    def roi_features(self, record: Record, rois: Sequence[Tensor], size: int) -> Tensor:
+        """What the heads read of every RoI: pooled features [R, C, size, size].
+
+        In a C4 model these go through res5, which halves them: [R, C, size / 2, size / 2].
+        """
+        return self.res5(self.pool(record, rois, size))
+
     def pool(self, record: Record, rois: Sequence[Tensor], size: int) -> Tensor:
         """Pool every RoI [R_i, 4] of every image from its pyramid level: [R, C, size, size].
 
         The heads read P2 to P5; P6 serves the largest anchors only (Lin et al. 2017, §4.1).
         """
-        return multiscale_roi_align(
-            record.pyramid[:-1],
-            list(rois),
-            size,
-            [1 / 4, 1 / 8, 1 / 16, 1 / 32],
-            self.config.roi_sampling_ratio,
-            self.config.roi_aligned,
-            canonical_size=self.config.roi_canonical_size,
-        )
+        levels = slice(0, 4 if self.fpn is not None else 1)
+        scales = [1 / stride for stride in self.strides[levels]]
+        return pool_rois(record.pyramid[levels], rois, size, scales, self.config)
+
+
+def positive_rows(samples: Sequence[RoISample]) -> Tensor:
+    """Where the positives of each image are among the RoIs of all images: [P]."""
+    rows, start = [], 0
+    for s in samples:
+        rows.append(torch.arange(start, start + s.num_positive, device=s.boxes.device))
+        start += len(s.boxes)
+    return torch.cat(rows)
 
 
 def parameter_count(model: nn.Module) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mrcnn_edu.coco_ap import IouType
-from mrcnn_edu.config import TINY_FPN, ModelConfig
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import METRICS as METRICS_FILE
 from mrcnn_edu.train import read_metrics, train

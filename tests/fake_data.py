@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mrcnn_edu.config import TINY_FPN, ModelConfig
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
+from mrcnn_edu.presets import TINY_FPN
 
 
 def small_config(**changes: object) -> ModelConfig:

@@ -21,7 +21,7 @@ def test_cell_by_hand() -> None:
 
 def test_cell_without_rounding_is_detectron2s() -> None:
     """detectron2: width = √(size² / ratio), height = ratio · width; size slowest, ratio fastest."""
-    ours = cell_anchors((32, 64), RATIOS, round=False)
+    ours = cell_anchors((32, 64), RATIOS, rounding="none")
     expected = []
     for ratio in RATIOS:
         for size in (32, 64):
@@ -77,7 +77,7 @@ def test_cache_does_not_mix_up_its_entries() -> None:
 
     assert [centre_spacing(64, 16), centre_spacing(128, 16), centre_spacing(64, 16)] == [4, 8, 4]
     rounded = pyramid_anchors([(30,)], (0.5,), [(1, 1)], (64, 64))
-    exact = pyramid_anchors([(30,)], (0.5,), [(1, 1)], (64, 64), round=False)
+    exact = pyramid_anchors([(30,)], (0.5,), [(1, 1)], (64, 64), rounding="none")
     assert not torch.equal(rounded[0], exact[0])
 
 

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up. A module may import those on lower floors, and its own package's modules.
 FLOORS = [
     ["__init__", "errors", "provenance"],
-    ["config", "train_config"],
+    ["config", "presets", "train_config"],
     ["boxes", "nms_kernels", "mask_kernels", "masks"],
     ["anchors", "matching"],
     ["roi"],

@@ -7,16 +7,13 @@ import pytest
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 
 from mrcnn_edu.config import (
-    PRESETS,
-    R50_FPN,
-    TINY_FPN,
     ModelConfig,
     difference,
     from_json,
-    preset,
     to_json,
 )
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.presets import PRESETS, R50_FPN, TINY_FPN, preset
 from mrcnn_edu.train_config import TrainConfig
 
 

@@ -15,11 +15,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn_edu import masks
-from mrcnn_edu.config import TINY_FPN
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_metrics, coco_results, predict, to_coco
 from mrcnn_edu.model import Detections, MaskRCNN
+from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.quickstart import measure, metrics_table
 from tests.fake_data import small_config, small_shapes
 

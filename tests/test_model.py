@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrcnn_edu.config import R50_FPN, TINY_FPN
 from mrcnn_edu.model import Detections, MaskRCNN, Record, parameter_count
-from mrcnn_edu.nn.box_head import select_detections
+from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.mask_head import predicted_class_masks
+from mrcnn_edu.presets import R50_FPN, TINY_FPN
 from tests.torchvision_twin import (
     SameSampler,
     randomise_frozen_statistics,

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
-from mrcnn_edu.config import preset
+from mrcnn_edu.presets import preset
 from mrcnn_edu.quickstart import quickstart
 from mrcnn_edu.train import MODEL, train
 from mrcnn_edu.train_config import TrainConfig

@@ -9,6 +9,7 @@ The paper trains with a flip and one size (section 3.1). Chapters 01 and 12.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from torchvision.transforms.v2 import functional as F
 
 from mrcnn_edu.data.dataset import Target
 from mrcnn_edu.masks import to_boxes
+
+Rounding = Literal["nearest", "floor"]
 
 # After a mirror the left wrist is a right wrist: COCO's 17 joints in their new order.
 MIRRORED_JOINTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
@@ -113,24 +116,29 @@ def crop_window(
     return F.crop(image, top, left, height, width), cropped
 
 
-def resized_shape(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+def resized_shape(
+    height: int, width: int, short_side: int, long_side: int, rounding: Rounding = "nearest"
+) -> tuple[int, int]:
     """(H, W) after scaling the shorter side to `short_side`, unless the longer passes `long_side`.
 
-    Rounded to the nearest pixel, as detectron2 does; torchvision's own model rounds down. A
-    `short_side` of 0 leaves the size as it is.
+    "nearest" rounds to the nearest pixel, as detectron2 does, "floor" down, as torchvision's model
+    does. A `short_side` of 0 leaves the size as it is.
     """
     if short_side == 0:
         return height, width
     scale = min(short_side / min(height, width), long_side / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+    up = 0.5 if rounding == "nearest" else 0.0
+    return max(1, int(height * scale + up)), max(1, int(width * scale + up))
 
 
-def resize(image: Tensor, short_side: int, long_side: int) -> Tensor:
+def resize(
+    image: Tensor, short_side: int, long_side: int, rounding: Rounding = "nearest"
+) -> Tensor:
     """Scales an image [3, H, W] by bilinear interpolation to `resized_shape`.
 
     Without antialiasing, as torchvision's and detectron2's models were trained.
     """
-    size = resized_shape(image.shape[-2], image.shape[-1], short_side, long_side)
+    size = resized_shape(image.shape[-2], image.shape[-1], short_side, long_side, rounding)
     if size == tuple(image.shape[-2:]):
         return image
     return F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=False)

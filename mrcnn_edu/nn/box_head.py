@@ -1,9 +1,9 @@
 """Box head: what is in each proposal, and what is its exact box?
 
 Features pooled from each RoI go in; K + 1 class logits (class 0 is background) and a box for each
-of the K object classes come out. Two fully connected layers, as in Lin et al. (2017), §4.2. The
-head is the module; sampling, losses and the selection of detections are functions beside it.
-Chapter 08.
+of the K object classes come out. Two fully connected layers, as in Lin et al. (2017), §4.2, or the
+mean of res5's output. The heads are modules; sampling and losses are functions beside them, and
+:mod:`mrcnn_edu.nn.detections` selects what is found. Chapter 08.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
-from mrcnn_edu.nn.resnet import Norm, conv3x3
+from mrcnn_edu.nn.layers import Norm, conv3x3
+from mrcnn_edu.nn.losses import Average, divide, identity
 
 
 class RoISample(NamedTuple):
@@ -28,8 +29,27 @@ class RoISample(NamedTuple):
     num_positive: int  # P
 
 
-class BoxHead(nn.Module):
-    """Convolutions, fully connected layers, then class logits and class-specific box deltas.
+class BoxPredictor(nn.Module):
+    """The two outputs on one vector a RoI: class logits and box deltas.
+
+    Args:
+        channels: of the vector.
+        num_classes: K.
+        class_agnostic: one box a RoI instead of one for each class.
+    """
+
+    def __init__(self, channels: int, num_classes: int, class_agnostic: bool = False) -> None:
+        super().__init__()
+        self.classes = nn.Linear(channels, num_classes + 1)
+        self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else num_classes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x [R, C] to logits [R, K+1] and deltas [R, K, 4], or [R, 1, 4] class-agnostic."""
+        return self.classes(x).float(), self.deltas(x).float().unflatten(1, (-1, 4))
+
+
+class BoxHead(BoxPredictor):
+    """Convolutions, fully connected layers, then class logits and box deltas.
 
     The paper's head has no convolutions and two fully connected layers. From scratch, a few
     normalised convolutions and one fully connected layer learn faster (Wu and He, 2018).
@@ -42,6 +62,7 @@ class BoxHead(nn.Module):
         convs: number of 3×3 convolutions.
         fcs: number of fully connected layers, at least 1.
         norm: makes a normalisation layer for each convolution; none by default.
+        class_agnostic: one box a RoI instead of one for each class.
     """
 
     def __init__(
@@ -53,13 +74,13 @@ class BoxHead(nn.Module):
         convs: int = 0,
         fcs: int = 2,
         norm: Norm | None = None,
+        class_agnostic: bool = False,
     ) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(conv3x3(channels, channels, norm) for _ in range(convs))
         sizes = [channels * pool**2] + [hidden] * fcs
-        self.fcs = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(fcs))
-        self.classes = nn.Linear(hidden, num_classes + 1)
-        self.deltas = nn.Linear(hidden, 4 * num_classes)
+        conv_layers = [conv3x3(channels, channels, norm) for _ in range(convs)]
+        fc_layers = [nn.Linear(sizes[i], sizes[i + 1]) for i in range(fcs)]
+        super().__init__(hidden, num_classes, class_agnostic)
+        self.convs, self.fcs = nn.ModuleList(conv_layers), nn.ModuleList(fc_layers)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Map pooled features [R, C, P, P] to logits [R, K+1] and deltas [R, K, 4]."""
@@ -69,7 +90,32 @@ class BoxHead(nn.Module):
         x = x.flatten(1)  # [R, C · P · P]
         for fc in self.fcs:
             x = F.relu(fc(x), inplace=True)  # [R, hidden]
-        return self.classes(x).float(), self.deltas(x).float().unflatten(1, (-1, 4))
+        return super().forward(x)
+
+
+class Res5BoxHead(BoxPredictor):
+    """The head of a C4 model: the mean over each RoI of what res5 made of it (paper, Figure 4)."""
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map res5's output [R, C, P, P] to logits [R, K+1] and deltas [R, K, 4]."""
+        return super().forward(features.mean(dim=(2, 3)))
+
+
+def build_box_head(config: ModelConfig, channels: int, norm: Norm | None) -> BoxPredictor:
+    """The box head of a configuration, on RoI features of so many channels."""
+    c = config
+    if c.neck == "c4":
+        return Res5BoxHead(channels, c.num_classes, c.box_class_agnostic)
+    return BoxHead(
+        channels,
+        c.box_pool,
+        c.box_hidden,
+        c.num_classes,
+        c.box_convs,
+        c.box_fcs,
+        norm,
+        c.box_class_agnostic,
+    )
 
 
 @torch.no_grad()
@@ -109,6 +155,7 @@ def box_losses(
     samples: Sequence[RoISample],
     gt_boxes: Sequence[Tensor],
     config: ModelConfig,
+    average: Average = identity,
 ) -> dict[str, Tensor]:
     """Softmax loss of the class and smooth-L1 loss of the true class's box.
 
@@ -121,6 +168,7 @@ def box_losses(
         samples: one sample for each image.
         gt_boxes: for each image [G, 4].
         config: box weights and β.
+        average: see :func:`mrcnn_edu.nn.losses.divide`.
 
     Returns:
         ``box_class`` and ``box``, each a scalar.
@@ -133,52 +181,16 @@ def box_losses(
         ]
     )  # [P, 4]
     positive = labels.nonzero().squeeze(1)  # [P]
-    predicted = deltas[positive, labels[positive] - 1]  # [P, 4]
+    predicted = of_class(deltas[positive], labels[positive])  # [P, 4]
     box = F.smooth_l1_loss(predicted, targets, beta=config.box_smooth_l1_beta, reduction="sum")
-    rois = max(1, len(labels))
-    return {
-        "box_class": F.cross_entropy(logits, labels, reduction="sum") / rois,
-        "box": box / rois,
-    }
+    classes = F.cross_entropy(logits, labels, reduction="sum")
+    return divide({"box_class": classes, "box": box}, len(labels), average)
 
 
-class BoxDetections(NamedTuple):
-    """The detections of one image before masks, best first."""
+def of_class(predicted: Tensor, labels: Tensor) -> Tensor:
+    """What was predicted for one class of each RoI: [R, K, …] and labels [R] in 1..K to [R, …].
 
-    boxes: Tensor  # [D, 4]
-    labels: Tensor  # [D], 1 to K
-    scores: Tensor  # [D]
-
-
-@torch.no_grad()
-def select_detections(
-    logits: Tensor,
-    deltas: Tensor,
-    proposals: Tensor,
-    image_size: tuple[int, int],
-    config: ModelConfig,
-) -> BoxDetections:
-    """Decide what is in one image.
-
-    Every proposal offers one box for each class. Those above ``score_threshold`` are thinned by
-    non-maximum suppression within their class, and the best ``detections_per_image`` over all
-    classes are kept (paper §3.1, "Inference"). Chapter 08.
-
-    Args:
-        logits: [R, K+1] of this image's proposals.
-        deltas: [R, K, 4].
-        proposals: [R, 4].
-        image_size: (height, width) without padding.
-        config: thresholds and counts.
+    A class-agnostic prediction [R, 1, …] is the same for every class.
     """
-    scores = logits.softmax(dim=1)[:, 1:]  # [R, K]
-    roi, label = (scores > config.score_threshold).nonzero(as_tuple=True)  # [candidates] each
-    scores = scores[roi, label]
-    boxes = box_ops.decode(deltas[roi, label], proposals[roi], config.box_weights)
-    boxes = box_ops.clip(boxes, image_size)
-    large = box_ops.keep_large(boxes, config.detection_min_size)
-    boxes, scores, label = boxes[large], scores[large], label[large]
-    kept = box_ops.batched_nms(
-        boxes, scores, label, config.detection_nms_iou, max_keep=config.detections_per_image
-    )
-    return BoxDetections(boxes[kept], label[kept] + 1, scores[kept])
+    rows = torch.arange(len(labels), device=labels.device)
+    return predicted[rows, labels - 1 if predicted.shape[1] > 1 else 0]

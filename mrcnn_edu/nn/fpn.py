@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrcnn_edu.nn.resnet import Norm, conv3x3
+from mrcnn_edu.nn.layers import ConvNorm, Norm, conv3x3
 
 
 class FPN(nn.Module):
@@ -20,11 +20,18 @@ class FPN(nn.Module):
         in_channels: channels of C2, C3, C4 and C5.
         channels: channels of every level of the pyramid.
         norm: makes a normalisation layer behind each 3×3 convolution; none by default.
+        lateral_norm: the same for the 1×1 convolutions.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, norm: Norm | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        norm: Norm | None = None,
+        lateral_norm: Norm | None = None,
+    ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.lateral = nn.ModuleList(ConvNorm(c, channels, 1, lateral_norm) for c in in_channels)
         self.output = nn.ModuleList(conv3x3(channels, channels, norm) for _ in in_channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -37,7 +44,7 @@ class FPN(nn.Module):
         inner = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]  # [N, C, H_l, W_l]
         for level in reversed(range(len(inner) - 1)):
             size = inner[level].shape[-2:]  # H and W of the finer map may be odd
-            inner[level] = inner[level] + F.interpolate(inner[level + 1], size=size, mode="nearest")
+            inner[level].add_(F.interpolate(inner[level + 1], size=size, mode="nearest"))
         pyramid = [conv(x) for conv, x in zip(self.output, inner, strict=True)]
         pyramid.append(F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))  # P6
         return pyramid

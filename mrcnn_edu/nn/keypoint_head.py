@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrcnn_edu.nn.resnet import conv3x3
+from mrcnn_edu.nn.layers import conv3x3
 
 
 class KeypointHead(nn.Module):

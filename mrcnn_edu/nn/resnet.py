@@ -1,159 +1,138 @@
 """Residual trunks: an image goes in, feature maps at strides 4, 8, 16 and 32 come out.
 
-One class, :class:`ResNet`, in two sizes. :func:`resnet50` is the network of He et al. (2015) with
-torchvision's stride in the 3×3 convolution. :func:`tiny_resnet` has the same plan with basic
-blocks, few channels and GroupNorm, for training from scratch with small batches (Wu and He, 2018).
-Mask R-CNN calls the four outputs C2 to C5 (§3, "Network Architecture").
-Chapter 02.
+One class, :class:`ResNet`, with two kinds of block. :func:`build_trunk` makes ResNet-50 and -101
+(He et al. 2015), ResNeXt-101 (Xie et al. 2016), and small ones of the same plan with basic blocks,
+few channels and GroupNorm, for training from scratch with small batches (Wu and He, 2018). Mask
+R-CNN calls the four outputs C2 to C5 (§3, "Network Architecture"). Chapter 02.
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Norm = Callable[[int], nn.Module]  # channels -> a normalisation layer
+from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.nn.layers import ConvNorm, Norm, conv_norm, norm_layer
 
 
-class FrozenBatchNorm(nn.Module):
-    """Batch normalisation with fixed statistics and a fixed affine map: y = x · scale + shift.
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a trunk, one a stage where there are four."""
 
-    Detectors fine-tune with one or two images a GPU, too few for batch statistics, so the
-    pretrained ones are kept. Freezing *random* statistics is a bug: train from scratch with
-    GroupNorm instead. The four tensors are buffers; no optimiser sees them. Chapter 02.
-
-    Args:
-        channels: C of the input [N, C, H, W].
-        eps: added to the variance. torchvision's COCO_V1 weights were trained with 0.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(channels))
-        self.register_buffer("bias", torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x [N, C, H, W]."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
-        shift = self.bias - self.running_mean * scale  # [C]
-        return x * scale[:, None, None] + shift[:, None, None]
+    depths: tuple[int, int, int, int]  # blocks
+    channels: tuple[int, int, int, int]  # of C2, C3, C4, C5
+    widths: tuple[int, int, int, int] | None  # of a bottleneck's 3×3; None: basic blocks
+    groups: int = 1  # of the 3×3
+    stem_channels: int = 64
+    stem_kernel: int = 7  # 7: stride 2 and a max pooling; 4: stride 4 at once
 
 
-def group_norm(channels: int) -> nn.Module:
-    """GroupNorm with groups of eight channels: it does not depend on the batch size."""
-    return nn.GroupNorm(max(1, channels // 8), channels)
-
-
-def conv3x3(in_channels: int, out_channels: int, norm: Norm | None) -> nn.Sequential:
-    """A 3×3 convolution; its bias is the norm's business where there is one."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm is None)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if norm is not None:
-        return nn.Sequential(conv, norm(out_channels))
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return nn.Sequential(conv)
+_WIDE = (256, 512, 1024, 2048)
+_TINY = (32, 64, 96, 128)
+PLANS = {
+    "resnet50": Plan((3, 4, 6, 3), _WIDE, (64, 128, 256, 512)),
+    "resnet101": Plan((3, 4, 23, 3), _WIDE, (64, 128, 256, 512)),
+    "resnext101_32x8d": Plan((3, 4, 23, 3), _WIDE, (256, 512, 1024, 2048), groups=32),
+    "resnext101_64x4d": Plan((3, 4, 23, 3), _WIDE, (256, 512, 1024, 2048), groups=64),
+    "tiny": Plan((1, 1, 1, 1), _TINY, None, stem_channels=32, stem_kernel=4),
+    "tiny_deep": Plan((2, 2, 2, 2), _TINY, None, stem_channels=32, stem_kernel=4),
+    "tiny_grouped": Plan((2, 2, 2, 2), _TINY, (64, 128, 192, 256), 8, 32, 4),
+}
 
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, width: int, stride: int, norm: Norm) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = norm(width)
-        self.downsample = _shortcut(in_channels, width, stride, norm)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = norm(channels)
+        self.downsample = _shortcut(in_channels, channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x [N, C, H, W] to [N, width, H / stride, W / stride]."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
+        """Map x [N, C, H, W] to [N, channels, H / stride, W / stride]."""
+        y = F.relu(conv_norm(x, self.conv1, self.bn1), inplace=True)
+        y = conv_norm(y, self.conv2, self.bn2)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut, inplace=True)
+        return F.relu(y.add_(shortcut), inplace=True)
 
 
 class Bottleneck(nn.Module):
-    """1×1 to fewer channels, 3×3, 1×1 to four times as many, and a shortcut.
+    """1×1 to fewer channels, 3×3, 1×1 to the output's channels, and a shortcut.
 
-    The stride is in the 3×3 convolution, as in torchvision. The original ResNet has it in the
-    first 1×1, which drops three quarters of the input before any 3×3 has seen it.
-    """
-
-    expansion = 4
-
-    def __init__(self, in_channels: int, width: int, stride: int, norm: Norm) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = norm(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.bn3 = norm(width * self.expansion)
-        self.downsample = _shortcut(in_channels, width * self.expansion, stride, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x [N, C, H, W] to [N, 4 · width, H / stride, W / stride]."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut, inplace=True)
-
-
-class ResNet(nn.Module):
-    """A stem to stride 4, then four stages of residual blocks at strides 4, 8, 16 and 32.
+    The stride is in the 3×3 convolution, as in torchvision, or in the first 1×1, as in the original
+    ResNet, where it drops three quarters of the input before any 3×3 has seen it. With groups it is
+    ResNeXt's block: each group of the 3×3 sees its own channels only.
 
     Args:
-        block: BasicBlock or Bottleneck.
-        depths: blocks in each of the four stages.
-        widths: the inner width of each stage.
-        stem: a module that takes the image [N, 3, H, W] to [N, stem_channels, H/4, W/4].
-        stem_channels: its channels.
-        norm: makes a normalisation layer for a number of channels.
+        in_channels: C.
+        width: channels of the 3×3 convolution.
+        channels: of the output.
+        stride: 1 or 2.
+        norm: makes a norm.
+        groups: of the 3×3 convolution.
+        stride_in_1x1: the stride is in the first convolution.
     """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
-        depths: Sequence[int],
-        widths: Sequence[int],
-        stem: nn.Sequential,
-        stem_channels: int,
+        in_channels: int,
+        width: int,
+        channels: int,
+        stride: int,
         norm: Norm,
+        groups: int = 1,
+        stride_in_1x1: bool = False,
     ) -> None:
         super().__init__()
-        self.stem = stem
-        self.stages = nn.ModuleList()
-        self.channels: list[int] = []
-        channels = stem_channels
-        for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            blocks = []
-            for i in range(depth):
-                stride = 2 if i == 0 and stage > 0 else 1
-                blocks.append(block(channels, width, stride, norm))
-                channels = width * block.expansion
-            self.stages.append(nn.Sequential(*blocks))
-            self.channels.append(channels)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(in_channels, width, 1, first, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, groups=groups, bias=False)
+        self.bn2 = norm(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = norm(channels)
+        self.downsample = _shortcut(in_channels, channels, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [N, C, H, W] to [N, channels, H / stride, W / stride]."""
+        y = F.relu(conv_norm(x, self.conv1, self.bn1), inplace=True)
+        y = F.relu(conv_norm(y, self.conv2, self.bn2), inplace=True)
+        y = conv_norm(y, self.conv3, self.bn3)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(y.add_(shortcut), inplace=True)
+
+
+class ResNet(nn.Module):
+    """A stem to stride 4, then stages of residual blocks at strides 4, 8, 16 and 32.
+
+    Args:
+        plan: depths and widths.
+        norm: makes a norm.
+        stride_in_1x1: of bottlenecks that halve the map.
+        stages: 4, or 3 to end at C4.
+    """
+
+    def __init__(
+        self, plan: Plan, norm: Norm, stride_in_1x1: bool = False, stages: int = 4
+    ) -> None:
+        super().__init__()
+        stride = 2 if plan.stem_kernel == 7 else 4
+        self.stem = ConvNorm(3, plan.stem_channels, plan.stem_kernel, norm, stride)
+        self.pool_stem = stride == 2
+        self.stages = nn.ModuleList(
+            make_stage(plan, stage, norm, stride_in_1x1) for stage in range(stages)
+        )
+        self.channels = list(plan.channels[:stages])
+        initialise(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return C2, C3, C4, C5 of x [N, 3, H, W]: [N, C_l, H / s, W / s] for s = 4, 8, 16, 32."""
-        x = self.stem(x)  # [N, C, H/4, W/4]
+        """Return C2, C3, … of x [N, 3, H, W]: [N, C_l, H / s, W / s] for s = 4, 8, …"""
+        x = F.relu(self.stem(x), inplace=True)  # [N, C, H/2, W/2], or at once [N, C, H/4, W/4]
+        if self.pool_stem:
+            x = F.max_pool2d(x, 3, stride=2, padding=1)  # [N, C, H/4, W/4]
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -167,30 +146,53 @@ class ResNet(nn.Module):
             part.requires_grad_(False)
 
 
-def resnet50(norm: Norm) -> ResNet:
-    """ResNet-50: 23.5 million parameters, C2 to C5 with 256, 512, 1024 and 2048 channels."""
-    stem = nn.Sequential(
-        nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-        norm(64),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-    )
-    return ResNet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), stem, 64, norm)
+def make_stage(plan: Plan, stage: int, norm: Norm, stride_in_1x1: bool = False) -> nn.Sequential:
+    """The blocks of stage 0 to 3 (res2 to res5); the first halves the map, except in res2."""
+    in_channels = plan.channels[stage - 1] if stage > 0 else plan.stem_channels
+    channels = plan.channels[stage]
+    blocks: list[nn.Module] = []
+    for i in range(plan.depths[stage]):
+        stride = 2 if i == 0 and stage > 0 else 1
+        if plan.widths is None:
+            blocks.append(BasicBlock(in_channels, channels, stride, norm))
+        else:
+            width = plan.widths[stage]
+            blocks.append(
+                Bottleneck(in_channels, width, channels, stride, norm, plan.groups, stride_in_1x1)
+            )
+        in_channels = channels
+    return nn.Sequential(*blocks)
 
 
-def tiny_resnet(norm: Norm) -> ResNet:
-    """A trunk of 0.6 million parameters, C2 to C5 with 32, 64, 96 and 128 channels."""
-    stem = nn.Sequential(
-        nn.Conv2d(3, 32, 4, stride=4, bias=False),
-        norm(32),
-        nn.ReLU(inplace=True),
-    )
-    return ResNet(BasicBlock, (1, 1, 1, 1), (32, 64, 96, 128), stem, 32, norm)
+def initialise(module: nn.Module) -> None:
+    """Draw all convolution weights for a ReLU behind them (He et al. 2015)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module | None:
+def build_trunk(config: ModelConfig) -> tuple[ResNet, nn.Module, list[int]]:
+    """The trunk of a configuration, and the stage that runs on each RoI.
+
+    Returns:
+        the trunk, its first stages frozen; res5 for a C4 model and an identity for others; and the
+        channels of C2 to C5.
+    """
+    plan = PLANS[config.trunk]
+    norm = norm_layer(config.trunk_norm, config.frozen_bn_eps)
+    if norm is None:
+        raise ValueError("A trunk needs a norm: its residual sums grow without one.")
+    stride_in_1x1 = config.stride_in == "1x1"
+    trunk = ResNet(plan, norm, stride_in_1x1, stages=3 if config.neck == "c4" else 4)
+    trunk.freeze(config.frozen_stages)
+    if config.neck != "c4":
+        return trunk, nn.Identity(), list(plan.channels)
+    res5 = make_stage(plan, 3, norm, stride_in_1x1)
+    initialise(res5)
+    return trunk, res5, list(plan.channels)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> ConvNorm | None:
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm(out_channels)
-    )
+    return ConvNorm(in_channels, out_channels, 1, norm, stride)

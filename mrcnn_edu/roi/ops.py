@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.roi.kernels import roi_max, roi_mean, roi_pool_max
-from mrcnn_edu.roi.levels import assign_levels
+from mrcnn_edu.roi.levels import LevelRule, assign_levels
 
 Boxes = Tensor | Sequence[Tensor]
 Size = int | tuple[int, int]
@@ -95,6 +95,7 @@ def multiscale_roi_align(
     min_level: int = 2,
     canonical_size: float = 224,
     canonical_level: int = 4,
+    level_rule: LevelRule = "torchvision",
 ) -> Tensor:
     """`roi_align` of each box on the pyramid level that fits its size. To [R, C, Ph, Pw].
 
@@ -102,7 +103,7 @@ def multiscale_roi_align(
     `assign_levels` (FPN paper, equation 1). Rows keep the order of the boxes; nothing is copied
     between levels. Chapters 02 and 05.
     """
-    rule = (min_level, canonical_size, canonical_level)
+    rule = (min_level, canonical_size, canonical_level, level_rule)
     return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
                     aligned, False, reduce)  # fmt: skip
 
@@ -118,9 +119,10 @@ def multiscale_roi_warp(
     min_level: int = 2,
     canonical_size: float = 224,
     canonical_level: int = 4,
+    level_rule: LevelRule = "torchvision",
 ) -> Tensor:
     """`roi_warp` on the level that fits each box; arguments as `multiscale_roi_align`."""
-    rule = (min_level, canonical_size, canonical_level)
+    rule = (min_level, canonical_size, canonical_level, level_rule)
     return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
                     False, True, reduce)  # fmt: skip
 
@@ -134,13 +136,14 @@ def multiscale_roi_pool(
     min_level: int = 2,
     canonical_size: float = 224,
     canonical_level: int = 4,
+    level_rule: LevelRule = "torchvision",
 ) -> Tensor:
     """`roi_pool` on the level that fits each box; arguments as `multiscale_roi_align`."""
-    rule = (min_level, canonical_size, canonical_level)
+    rule = (min_level, canonical_size, canonical_level, level_rule)
     return _pooled(features, boxes, rule, output_size, spatial_scales)
 
 
-Rule = tuple[int, float, int] | None
+Rule = tuple[int, float, int, LevelRule] | None
 
 
 def _sampled(
@@ -191,9 +194,8 @@ def _prepare(
     if rule is None:
         levels = torch.zeros(rois.shape[0], dtype=torch.int64, device=rois.device)
     else:
-        low, canonical_size, canonical_level = rule
-        high = low + len(features) - 1
-        levels = assign_levels(rois[:, 1:], low, high, canonical_size, canonical_level) - low
+        low, high = rule[0], rule[0] + len(features) - 1
+        levels = assign_levels(rois[:, 1:], low, high, *rule[1:]) - low
     # A map with one channel or one pixel is in both layouts; the faster one is taken.
     channels_last = first.is_contiguous(memory_format=torch.channels_last)
     return maps, rois, levels, size, channels_last

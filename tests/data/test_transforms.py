@@ -195,14 +195,18 @@ def test_a_window_outside_the_image_is_refused() -> None:
             T.crop_window(*empty(), *window)
 
 
-@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (100, 1000), (333, 500)])
-def test_resized_shape_is_torchvisions_within_a_pixel(height: int, width: int) -> None:
-    """torchvision rounds down where we round to the nearest, hence the pixel."""
+SCENES = [(480, 640), (640, 480), (100, 1000), (333, 500), (427, 640), (500, 375), (612, 612)]
+
+
+@pytest.mark.parametrize(("height", "width"), SCENES)
+def test_resized_shape_is_torchvisions(height: int, width: int) -> None:
+    """Rounding down it is torchvision's; to the nearest, at most a pixel more."""
     theirs = torchvision.models.detection.transform.GeneralizedRCNNTransform(
         800, 1333, [0.0] * 3, [1.0] * 3
     ).resize(torch.zeros(3, height, width), None)[0]
-    ours = T.resized_shape(height, width, 800, 1333)
-    assert all(0 <= a - b <= 1 for a, b in zip(ours, theirs.shape[-2:], strict=True))
+    assert T.resized_shape(height, width, 800, 1333, "floor") == theirs.shape[-2:]
+    nearest = T.resized_shape(height, width, 800, 1333)
+    assert all(0 <= a - b <= 1 for a, b in zip(nearest, theirs.shape[-2:], strict=True))
 
 
 def test_resize_equals_torch_interpolate_and_leaves_a_fitting_image_alone() -> None:

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from torchvision.ops import FrozenBatchNorm2d
 
 from mrcnn_edu.anchors import pyramid_anchors
-from mrcnn_edu.config import TINY_FPN
-from mrcnn_edu.nn.box_head import RoISample, box_losses, sample_rois, select_detections
+from mrcnn_edu.nn.box_head import RoISample, box_losses, sample_rois
+from mrcnn_edu.nn.detections import select_detections
+from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.nn.mask_head import MaskHead, mask_loss
-from mrcnn_edu.nn.resnet import FrozenBatchNorm, group_norm, tiny_resnet
-from mrcnn_edu.nn.rpn import propose, rpn_losses
+from mrcnn_edu.nn.proposals import propose
+from mrcnn_edu.nn.resnet import build_trunk
+from mrcnn_edu.nn.rpn import rpn_losses
+from mrcnn_edu.presets import TINY_FPN
 
 SIZES = [(64, 64), (40, 64), (64, 24)]  # inside one padded batch of 64 × 64
 LEVELS = [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
@@ -160,7 +163,7 @@ def test_frozen_batch_norm_is_torchvisions():
 
 
 def test_trunk_strides():
-    trunk = tiny_resnet(group_norm)
+    trunk, _, _ = build_trunk(TINY_FPN)
     maps = trunk(torch.zeros(1, 3, 64, 96))
     assert [m.shape[1:] for m in maps] == [
         (c, 64 // s, 96 // s) for c, s in zip(trunk.channels, (4, 8, 16, 32), strict=True)
