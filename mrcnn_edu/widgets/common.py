@@ -57,6 +57,7 @@ from typing import Any
 import anywidget
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
@@ -96,6 +97,17 @@ def pack(values: Tensor) -> bytes:
 def unpack(values: bytes, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """What :func:`pack` packed, as a float32 array of the shape."""
     return np.frombuffer(values, "<f4").reshape(shape)
+
+
+def photograph(image: Tensor) -> str:
+    """An image as a data URL, JPEG: a trait that an SVG ``image`` shows.
+
+    Args:
+        image: uint8 [3, H, W], RGB.
+    """
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 class Widget(anywidget.AnyWidget):

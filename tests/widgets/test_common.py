@@ -2,9 +2,11 @@
 
 import base64
 import inspect
+import io
 import re
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +14,10 @@ pytest.importorskip("anywidget", reason="widgets need anywidget: pip install any
 
 import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mrcnn_edu.widgets import common
-from mrcnn_edu.widgets.common import FOLDER, Widget, bundle, pack, unpack
+from mrcnn_edu.widgets.common import FOLDER, Widget, bundle, pack, photograph, unpack
 from tests.widgets.node import exports, needs_node, run
 
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("[a-z]*.js"))
@@ -101,3 +104,12 @@ def test_arrays_survive():
 def test_a_widget_without_a_figure_says_so():
     with pytest.raises(NotImplementedError, match="Widget does not draw itself"):
         Widget().figure()
+
+
+def test_a_photograph_survives():
+    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
+    image[0, :, 30:] = 250
+    head, code = photograph(image).split(",")
+    assert head == "data:image/jpeg;base64"
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))))  # [H, W, 3]
+    assert np.abs(pixels.astype(int) - image.permute(1, 2, 0).numpy()).mean() < 3
