@@ -25,7 +25,7 @@ FLOORS = [
     ["data"],
     ["coco_ap"],
     ["batches", "checkpoint", "evaluate"],
-    ["train", "draw"],
+    ["train", "draw", "thread_trace"],
     ["show"],
     ["quickstart", "checks", "widgets"],
     ["cli"],
