@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := mrcnn_edu tests benchmarks figures tools notebooks
 CHAPTERS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: help quickstart test lint format lab notebooks figures benchmarks tables clean
+.PHONY: help quickstart test lint format lab notebooks figures course-weights benchmarks tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,10 @@ notebooks: $(VENV)/.test  ## run every chapter again and store its text outputs
 
 figures: $(VENV)/.test  ## redraw the figures of the course
 	@$(BIN)/python -m figures
+
+course-weights: $(VENV)/.test  ## train the model that ships with the course again
+	@$(BIN)/mrcnn-edu quickstart
+	@$(BIN)/python -m benchmarks.course_weights
 
 benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
 	@for script in roi nms paste; do $(BIN)/python -m benchmarks.$$script || exit 1; done
