@@ -1,0 +1,33 @@
+"""The trained model that ships with the course is small, and as good as the run it came from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mrcnn_edu.checkpoint import load_model
+from mrcnn_edu.data.shapes import ShapesDataset, default_set
+from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.quickstart import measure
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "data" / "tiny_fpn_shapes.safetensors"
+RESULT = json.loads((ROOT / "results" / "course_weights.json").read_text())
+
+
+def test_the_file_is_small():
+    assert WEIGHTS.stat().st_size <= 3.2e6
+
+
+def test_halving_the_weights_costs_no_precision():
+    """AP of the shipped file here, against AP of the float32 weights where they were measured."""
+    loaded = load_model(WEIGHTS)
+    dataset = ShapesDataset(default_set("val"))
+    assert loaded.categories.names == tuple(dataset.class_names)
+    assert all(p.dtype == torch.float32 for p in loaded.model.parameters())
+    metrics = measure(dataset, coco_results(loaded.model, dataset, batch_size=8, progress=False))
+    for kind in ("box", "mask"):
+        assert metrics[kind]["AP"] == pytest.approx(
+            RESULT["metrics"]["float32"][kind]["AP"], abs=0.3
+        )
