@@ -34,17 +34,20 @@ from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.batches import load_batch
+from mrcnn_edu.batches import load_sample, make_batch
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.layers import group_norm
+from mrcnn_edu.optimizer import make_optimizer, set_rate
+from mrcnn_edu.order import make_order
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
-from mrcnn_edu.train import make_optimizer, read_metrics, train
+from mrcnn_edu.run_log import read_metrics
+from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,14 +113,15 @@ def train_torchvision(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(t.average_decay))
     # torchvision resizes inside the model: it gets the images as they are.
     unscaled = dataclasses.replace(c, short_side=0)
+    order = make_order(dataset, t)
     step, start = 0, time.perf_counter()
     with tqdm(total=round(seconds), desc="torchvision", unit="s") as bar:
         while (elapsed := time.perf_counter() - start) < seconds:
             bar.update(round(elapsed) - bar.n)
             rate = t.learning_rate * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / t.warmup_steps)
-            batch = load_batch(dataset, step, t, unscaled)
+            set_rate(optimizer, rate * min(1.0, (step + 1) / t.warmup_steps))
+            places = order.step(step, t.batch_size)
+            batch = make_batch([load_sample(dataset, place, t, unscaled) for place in places])
             losses = model(batch.images, batch.targets)
             optimizer.zero_grad(set_to_none=True)
             sum(losses.values()).backward()

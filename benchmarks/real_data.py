@@ -23,11 +23,13 @@ from mrcnn_edu.cli import main as command_line
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
+from mrcnn_edu.draw import save_examples
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import measure, metrics_table, save_examples
-from mrcnn_edu.train import METRICS, read_metrics, train
+from mrcnn_edu.quickstart import measure, metrics_table
+from mrcnn_edu.run_log import METRICS, read_metrics
+from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,14 +1,14 @@
-"""Batches: which images a step sees, and what is random about them.
+"""Samples and batches: one image made ready for the network, and the few that go through together.
 
-In: a data set, a step, a seed. Out: the images and targets of that step, resized and augmented,
-with a random generator for each image. Nothing random has a history: which images are in a batch
-follows from (seed, step), the crops and flips of an image and the RoIs sampled from it from (seed,
-epoch, image id). Chapter 13.
+In: a data set, an epoch and an index. Out: image and target, resized and augmented. Nothing random
+has a history: size, crops and flips of an image follow from (seed, epoch, image id), and so does
+the generator that its RoIs are sampled with. A sample is the same in whatever process it is made.
+Chapters 12 and 13.
 """
 
-import hashlib
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,74 +18,96 @@ from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.order import Place, image_generator
 from mrcnn_edu.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One image and its target, ready for the network."""
+
+    image_id: int
+    epoch: int
+    image: Tensor  # [3, H, W], 0..1
+    target: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Batch:
-    """One step's input."""
+    """What goes through the network together. Images may differ in size; the model pads them."""
 
     image_ids: list[int]
+    epochs: list[int]
     images: list[Tensor]  # each [3, H, W], 0..1
     targets: list[dict[str, Tensor]]
-    generators: list[torch.Generator]  # one for each image: its RoIs are sampled with it
+
+    def to(self, device: str) -> "Batch":
+        """The batch on another device; copies from pinned memory run beside the computation."""
+        return self._map(lambda t: t.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU can read by itself; DataLoader calls it."""
+        return self._map(lambda t: t.pin_memory())
+
+    def generators(self, seed: int, device: str) -> list[torch.Generator]:
+        """One generator for each image, from which its anchors and RoIs are sampled.
+
+        They live where the boxes are, so that a GPU draws without asking the CPU.
+        """
+        made = []
+        for epoch, image_id in zip(self.epochs, self.image_ids, strict=True):
+            key = image_generator(seed, epoch, image_id, "rois").initial_seed()
+            made.append(torch.Generator(device).manual_seed(key))
+        return made
+
+    def _map(self, change) -> "Batch":  # type: ignore[no-untyped-def]
+        return dataclasses.replace(
+            self,
+            images=[change(image) for image in self.images],
+            targets=[{k: change(v) for k, v in target.items()} for target in self.targets],
+        )
 
 
-def load_batch(
-    dataset: Dataset,
-    step: int,
-    config: TrainConfig,
-    model_config: ModelConfig,
-    device: str = "cpu",
-) -> Batch:
-    """Load, resize and augment the images of a step.
+def load_sample(
+    dataset: Dataset, place: Place, config: TrainConfig, model_config: ModelConfig
+) -> Sample:
+    """Load, resize and augment one image.
 
     Raises:
-        UserError: an image cannot be read, or its target is not valid.
+        UserError: the image cannot be read, or its target is not valid.
     """
-    image_ids, images, targets, generators = [], [], [], []
-    for epoch, index in batch_indices(step, config.batch_size, len(dataset), config.seed):
-        image_id = int(dataset.image_ids[index])
-        generator = image_generator(config.seed, epoch, image_id)
-        try:
-            raw, target = dataset[index]
-            check_target(raw, target, dataset.num_classes, where=f"image {image_id}")
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
-        image = resize(
-            to_float(raw),
-            model_config.short_side,
-            model_config.long_side,
-            model_config.resize_rounding,
-        )
-        image, target = augment(
-            image,
-            resize_target(target, raw.shape[1:], image.shape[1:]),
-            generator,
-            crop=config.crop,
-            flip_probability=config.flip_probability,
-            vertical_flip_probability=config.vertical_flip_probability,
-            quarter_turns=config.quarter_turns,
-        )
-        image_ids.append(image_id)
-        images.append(image.to(device))
-        targets.append({k: v.to(device) for k, v in target.items()})
-        generators.append(generator)
-    return Batch(image_ids, images, targets, generators)
+    epoch, index = place
+    image_id = int(dataset.image_ids[index])
+    generator = image_generator(config.seed, epoch, image_id)
+    try:
+        raw, target = dataset[index]
+        check_target(raw, target, dataset.num_classes, where=f"image {image_id}")
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    short_side = model_config.short_side
+    if config.short_sides:
+        drawn = int(torch.randint(len(config.short_sides), (), generator=generator))
+        short_side = config.short_sides[drawn]
+    image = resize(
+        to_float(raw), short_side, model_config.long_side, model_config.resize_rounding
+    )  # [3, H, W]
+    image, target = augment(
+        image,
+        resize_target(target, raw.shape[1:], image.shape[1:]),
+        generator,
+        crop=config.crop,
+        flip_probability=config.flip_probability,
+        vertical_flip_probability=config.vertical_flip_probability,
+        quarter_turns=config.quarter_turns,
+    )
+    return Sample(image_id, epoch, image, target)
 
 
-def batch_indices(step: int, batch_size: int, length: int, seed: int) -> list[tuple[int, int]]:
-    """The (epoch, index) pairs of a step: every epoch is a permutation of the data set."""
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return [(p // length, int(_order(length, seed, p // length)[p % length])) for p in positions]
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(length, generator=image_generator(seed, epoch, -1))
-
-
-def image_generator(seed: int, epoch: int, image_id: int) -> torch.Generator:
-    """A generator that depends on these three numbers only, whatever ran before."""
-    digest = hashlib.blake2b(f"{seed} {epoch} {image_id}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+def make_batch(samples: Sequence[Sample]) -> Batch:
+    """Put samples together."""
+    return Batch(
+        [s.image_id for s in samples],
+        [s.epoch for s in samples],
+        [s.image for s in samples],
+        [s.target for s in samples],
+    )

@@ -25,7 +25,7 @@ from mrcnn_edu.config import ModelConfig, difference, from_json, to_json
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import write_atomically
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.train_config import CHANGEABLE, TrainConfig
 
 FORMAT = "mrcnn_edu 1"
 
@@ -168,7 +168,7 @@ def load_state(
         (train_config, stored_configs[1]),
     ):
         changed = difference(from_json(type(ours), text), ours)
-        changed.pop("checkpoint_seconds", None)  # how often to save changes no result
+        changed = {k: v for k, v in changed.items() if k not in CHANGEABLE}
         if changed:
             listed = ", ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in changed.items())
             raise UserError(

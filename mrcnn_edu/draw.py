@@ -16,7 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.model import Detections
+from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.evaluate import predict
+from mrcnn_edu.model import Detections, MaskRCNN
 
 COLOURS = (
     (230, 159, 0),
@@ -155,7 +157,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
 
     Args:
         path: the picture to write.
-        metrics: as :func:`mrcnn_edu.train.read_metrics` returns them.
+        metrics: as :func:`mrcnn_edu.run_log.read_metrics` returns them.
         smooth: steps of the moving average; shorter runs take what they have.
     """
     from matplotlib.figure import Figure
@@ -166,7 +168,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
     window = max(1, min(smooth, len(steps) // 4))
     kernel = np.ones(window) / window
     for name, colour in zip(LOSSES, COLOURS, strict=False):
-        values = np.array([m[name] for m in metrics])
+        values = np.array([m[name] for m in metrics], dtype=float)  # NaN where it was left out
         axis.plot(
             steps[window - 1 :],
             np.convolve(values, kernel, mode="valid"),
@@ -234,3 +236,24 @@ def _label(
     draw.rectangle([x, y, x + width, y + height], fill=colour)
     dark = sum(c * w for c, w in zip(colour, (0.3, 0.59, 0.11), strict=True)) < 120
     draw.text((x + 2 - left, y + 2 - top), text, fill=(255,) * 3 if dark else (0,) * 3, font=font)
+
+
+def save_examples(
+    path: Path, model: MaskRCNN, dataset: Dataset, indices: Sequence[int], scale: int = 1
+) -> None:
+    """Draw ground truth and detections of some images side by side."""
+    pairs = []
+    for i in indices:
+        image, target = dataset[i]
+        found = predict(model, [image])[0]
+        truth = draw_target(image, target, dataset.class_names, scale)
+        detected = draw_detections(
+            image,
+            found,
+            dataset.class_names,
+            scale=scale,
+            paste=model.config.mask_paste,
+            threshold=model.config.mask_threshold,
+        )
+        pairs.append((truth, detected))
+    save_comparison(path, pairs)

@@ -21,14 +21,14 @@ from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
-from mrcnn_edu.draw import draw_detections, draw_target, save_comparison, save_curves
+from mrcnn_edu.draw import save_curves, save_examples
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results, predict
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import write_json
-from mrcnn_edu.train import METRICS as METRICS_FILE
-from mrcnn_edu.train import read_metrics, train
+from mrcnn_edu.run_log import METRICS as METRICS_FILE
+from mrcnn_edu.run_log import read_metrics
+from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 
 QUICKSTART_TRAIN = TrainConfig(steps=3000)
@@ -132,27 +132,6 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
         cells = [metrics[kind][name] for name in METRICS]
         table.add_row(kind, *("no objects" if v is None else f"{v:.1f}" for v in cells))
     return table
-
-
-def save_examples(
-    path: Path, model: MaskRCNN, dataset: Dataset, indices: Sequence[int], scale: int = 1
-) -> None:
-    """Draw ground truth and detections of some images side by side."""
-    pairs = []
-    for i in indices:
-        image, target = dataset[i]
-        found = predict(model, [image])[0]
-        truth = draw_target(image, target, dataset.class_names, scale)
-        detected = draw_detections(
-            image,
-            found,
-            dataset.class_names,
-            scale=scale,
-            paste=model.config.mask_paste,
-            threshold=model.config.mask_threshold,
-        )
-        pairs.append((truth, detected))
-    save_comparison(path, pairs)
 
 
 def _command() -> str:

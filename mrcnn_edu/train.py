@@ -1,41 +1,46 @@
-"""Training: batches, losses, schedule, and a run folder from which a killed run goes on exactly.
+"""Training: the loop, from the first step to the last, on one process or many.
 
-Nothing random has a history (see :mod:`mrcnn_edu.batches`), so the state of a run is its
-weights, its optimiser and one number, the step; and a run that was killed and resumed has the same
-losses, to the bit on a CPU, as one that was not. Chapter 13.
+A step takes its images, computes the five losses, their gradient, and moves the weights. Around it:
+the rate follows a schedule, an average of the weights is kept, everything is saved from time to
+time, and what went wrong is said in one sentence. Nothing random has a history (see
+:mod:`mrcnn_edu.order`), so a run that was killed and resumed has the same losses, to the bit on a
+CPU, as one that was not. Chapter 13.
 """
 
-import hashlib
-import json
 import math
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
-from mrcnn_edu.batches import Batch, load_batch
-from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
+from mrcnn_edu.batches import Batch
+from mrcnn_edu.checkpoint import Categories, weight_problems
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.distributed import Processes, distribute, processes, without_averaging
 from mrcnn_edu.errors import TrainingDivergedError, UserError
+from mrcnn_edu.loader import Loader, WorkerDiedError
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.optimizer import make_optimizer, set_rate
+from mrcnn_edu.order import make_order
+from mrcnn_edu.precision import autocast, make_scaler, set_matmul_precision
+from mrcnn_edu.run_folder import MODEL, RunFolder, TrainState
+from mrcnn_edu.run_log import RunLog, read_evaluations
+from mrcnn_edu.schedule import count_steps, learning_rate
+from mrcnn_edu.stop import StopRequest, TrainingInterruptedError, stop_signals
+from mrcnn_edu.train_checks import (
+    check_dataset,
+    check_division,
+    check_frozen,
+    check_skipping,
+    fingerprint,
+)
 from mrcnn_edu.train_config import TrainConfig
-
-STATE, MODEL, METRICS = "state.pt", "model.safetensors", "metrics.jsonl"
-
-
-class TrainingInterruptedError(UserError):
-    """Ctrl-C or SIGTERM. Everything was saved; the same command goes on."""
+from mrcnn_edu.validation import score, validate
 
 
 def train(
@@ -45,254 +50,278 @@ def train(
     folder: Path,
     device: str = "cpu",
     progress: bool = True,
+    validation: Dataset | None = None,
+    initial: dict[str, Tensor] | None = None,
 ) -> MaskRCNN:
-    """Train a model from scratch, or go on with the run in ``folder``.
+    """Train a model, or go on with the run in ``folder`` (:mod:`mrcnn_edu.run_folder`).
 
-    The folder receives ``metrics.jsonl`` (a line a step), ``state.pt`` (to go on) and
-    ``model.safetensors`` (to use: averaged weights, configuration and classes).
+    Under `torchrun` every process calls this, and they train one model together.
 
     Args:
         model_config: the model; its ``num_classes`` must be the data set's.
         train_config: the schedule.
         dataset: images and targets.
         folder: the run folder; created if need be.
-        device: where to train.
+        device: where to train: "cpu" or "cuda".
         progress: show a bar with losses and the time left.
+        validation: measured every ``evaluate_every`` steps and in the end.
+        initial: weights to begin with, under the model's own names; without them the model begins
+            from random ones. A run that goes on has its own.
 
     Returns:
         the model with averaged weights, in eval mode.
 
     Raises:
         UserError: the data set is empty or has other classes, a sample is broken, the folder
-            cannot be written or belongs to another run, or the model keeps layers frozen that
-            nobody has trained.
+            cannot be written or belongs to another run, weights do not fit, the model keeps layers
+            frozen that nobody has trained, or the batch cannot be divided among the processes.
         TrainingDivergedError: a loss is not finite. The last checkpoint is kept.
         TrainingInterruptedError: Ctrl-C or SIGTERM, after saving.
     """
-    _check_dataset(dataset, model_config)
-    _check_frozen(model_config)
-    torch.manual_seed(train_config.seed)  # the weights of a new model
-    model = MaskRCNN(model_config).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(model, train_config)
-    average = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(train_config.average_decay), use_buffers=True
-    )
+    check_dataset(dataset, model_config)
+    order = make_order(dataset, train_config)
+    config = count_steps(train_config, len(order))
     categories = Categories(
         tuple(dataset.to_category_id(i + 1) for i in range(dataset.num_classes)),
         tuple(dataset.class_names),
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Cannot create the run folder {folder} ({error}). Choose another with --out."
-        ) from error
-    for leftover in [*folder.glob(f".{STATE}.*"), *folder.glob(f".{MODEL}.*")]:
-        leftover.unlink()  # half a file of a run that was killed while saving
-    first, fingerprint = 0, _fingerprint(dataset)
-    if (folder / STATE).exists():
-        state = load_state(folder / STATE, model_config, train_config)
-        if state["data"] != fingerprint:
-            raise UserError(
-                f"The run in {folder} was trained on another data set (other images or classes). "
-                "Name the same one to go on, or another folder with --out."
+    run = RunFolder(folder, config, categories, fingerprint(dataset))
+    with processes(device) as group:
+        check_division(config, group)
+        if group.first:
+            run.prepare()
+        group.wait()
+        if not run.started and initial is None:
+            check_frozen(model_config)
+        set_matmul_precision(config.precision)
+        state = make_state(model_config, config, group.device, initial)
+        if run.started:
+            run.load(state)
+        check_skipping(config, state.model)
+        if config.compile:
+            compile_parts(state.model)
+        loader = Loader(
+            dataset, order, config, model_config, group.device, state.step, group.rank, group.world
+        )
+        log = RunLog(
+            folder, state.step, config.steps, progress, config.tensorboard, not group.first
+        )
+        with stop_signals() as stop, log, _saved_if_a_worker_dies(state, run, group):
+            _loop(state, config, group, loader, run, log, stop, validation)
+    return state.to_use.eval()
+
+
+def _loop(
+    state: TrainState,
+    config: TrainConfig,
+    group: Processes,
+    loader: Loader,
+    run: RunFolder,
+    log: RunLog,
+    stop: StopRequest,
+    validation: Dataset | None,
+) -> None:
+    """All steps that are left."""
+    losses_of = distribute(state.model.train(), group)
+    unsaved, last_save = state.step < config.steps, time.monotonic()
+    if validation is not None and _owed(state, config, run, group):
+        _evaluate(state, config, group, run, log, validation)
+    for parts in loader:
+        start, rate = time.perf_counter(), learning_rate(state.step, config)
+        numbers, stopping = train_step(state, losses_of, parts, rate, config, group, stop.requested)
+        log.step(
+            {
+                "step": state.step,
+                "lr": rate,
+                **numbers,
+                "seconds": round(loader.waited + time.perf_counter() - start, 4),
+                "waited": round(loader.waited, 4),
+            }
+        )
+        evaluating = validation is not None and _is_due(state.step, config)
+        unsaved = not (
+            stopping or evaluating or time.monotonic() - last_save > config.checkpoint_seconds
+        )
+        if not unsaved:
+            if group.first:
+                run.save(state)
+            last_save = time.monotonic()
+        if stopping:
+            group.wait()
+            raise TrainingInterruptedError(
+                f"Stopped after step {state.step} of {config.steps}; everything is saved in "
+                f"{run.path}. Run the same command again to go on, or use {run.path / MODEL} "
+                "with `mrcnn-edu evaluate` and `mrcnn-edu predict` as it is."
             )
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-
-    def save(step: int) -> None:
-        state = {
-            "step": step,
-            "data": fingerprint,
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        # The state last: where it is, the model of that step is there too.
-        save_model(folder / MODEL, average.module.state_dict(), model_config, categories, step)
-        save_state(folder / STATE, state, model_config, train_config)
-
-    drop_lines_after(folder / METRICS, first)
-    last_save = time.monotonic()
-    bar = tqdm(
-        range(first, train_config.steps),
-        initial=first,
-        total=train_config.steps,
-        desc="training",
-        disable=not progress,
-        mininterval=1.0,
-    )
-    shown: dict[str, float] = {}
-    with stop_signals() as stop, open(folder / METRICS, "a", buffering=1) as metrics:
-        for step in bar:
-            start = time.perf_counter()
-            batch = load_batch(dataset, step, train_config, model_config, device)
-            rate = learning_rate(step, train_config)
-            try:
-                losses = train_step(model, optimizer, batch, rate, train_config)
-            except TrainingDivergedError as error:
-                raise TrainingDivergedError(
-                    f"Step {step + 1}, learning rate {rate:.3g}, images {batch.image_ids}: {error} "
-                    f"The last good checkpoint, if there was one, is {folder / MODEL}. "
-                    "A lower learning rate or a longer warm-up, with another --out, is the usual "
-                    "cure; `mrcnn-edu data check` looks for broken targets."
-                ) from error
-            average.update_parameters(model)
-            seconds = time.perf_counter() - start
-            line = {"step": step + 1, "lr": rate, **losses, "seconds": round(seconds, 4)}
-            metrics.write(json.dumps(line) + "\n")
-            for name, value in losses.items():
-                shown[name] = 0.95 * shown.get(name, value) + 0.05 * value
-            bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()}, refresh=False)
-            if stop.requested:
-                bar.close()
-                save(step + 1)
-                raise TrainingInterruptedError(
-                    f"Stopped after step {step + 1} of {train_config.steps}; everything is saved "
-                    f"in {folder}. Run the same command again to go on, or use {folder / MODEL} "
-                    "with `mrcnn-edu evaluate` and `mrcnn-edu predict` as it is."
-                )
-            if time.monotonic() - last_save > train_config.checkpoint_seconds:
-                save(step + 1)
-                last_save = time.monotonic()
-    if first < train_config.steps:
-        save(train_config.steps)
-    trained = average.module
-    assert isinstance(trained, MaskRCNN)
-    return trained.eval()
+        if evaluating and validation is not None:
+            _evaluate(state, config, group, run, log, validation)
+    if unsaved and group.first:
+        run.save(state)
+    group.wait()
 
 
 def train_step(
-    model: MaskRCNN,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
+    state: TrainState,
+    losses_of: nn.Module,
+    parts: Sequence[Batch],
     rate: float,
     config: TrainConfig,
-) -> dict[str, float]:
+    group: Processes,
+    stop: bool = False,
+) -> tuple[dict[str, float | None], bool]:
     """Forward, losses, backward, one step of the optimiser.
 
+    The gradient of a step is the mean over its parts, and over all processes. Each part is
+    normalised by itself, with the counts of all processes: for losses that count sampled anchors
+    and RoIs, whose number is the same in every part but for rare images, that is the whole batch's
+    gradient.
+
+    Args:
+        state: model, average, optimiser; its step moves on by one.
+        losses_of: the model's losses (:func:`mrcnn_edu.distributed.distribute`).
+        parts: this process's images.
+        rate: the learning rate.
+        config: clipping, precision, how many bad steps to leave out.
+        group: the processes.
+        stop: whether this process was asked to stop; all learn of it.
+
     Returns:
-        each loss and their sum, ``loss``, as numbers.
+        each loss and their sum ``loss``, the mean over processes, and ``gradient_norm`` before
+        clipping, with None for what is not finite; whether any process was asked to stop.
 
     Raises:
-        TrainingDivergedError: a loss, or the norm of the gradient, is NaN or infinite; the weights
-            have not been touched.
+        TrainingDivergedError: a loss, or the norm of the gradient, is NaN or infinite, and no step
+            may be left out any more; the weights have not been touched.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    losses = model.losses(model(batch.images), batch.targets, batch.generators)
-    total = torch.stack(list(losses.values())).sum()  # paper §3: L = L_cls + L_box + L_mask + RPN
-    values = {name: round(float(value.detach()), 6) for name, value in losses.items()}
-    broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    if broken:
-        raise TrainingDivergedError(f"{' and '.join(broken)} (all losses: {listed}).")
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip_gradient_norm))
-    if not math.isfinite(norm):
-        raise TrainingDivergedError(f"the norm of the gradient is {norm} (all losses: {listed}).")
-    optimizer.step()
-    return {**values, "loss": round(float(total.detach()), 6)}
+    set_rate(state.optimizer, rate)
+    state.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=group.device)
+    for i, batch in enumerate(parts):
+        last = i == len(parts) - 1
+        with nullcontext() if last else without_averaging(losses_of):
+            generators = batch.generators(config.seed, group.device)
+            with autocast(config.precision, group.device):
+                losses = losses_of(batch.images, batch.targets, generators)
+            # Paper, §3: L = L_cls + L_box + L_mask, and the two of the RPN.
+            stacked = torch.stack(list(losses.values())) / len(parts)  # [5]
+            state.scaler.scale(stacked.sum()).backward()
+            total = total + stacked.detach()
+    state.scaler.unscale_(state.optimizer)
+    limit = config.clip_gradient_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+
+    # One look at all numbers: every look makes the CPU wait for the GPU.
+    asked = torch.tensor([float(stop)], device=group.device)
+    means = group.mean(torch.cat([total, asked]))
+    *values, stopping, length = torch.cat([means, norm.detach().float()[None]]).tolist()
+    numbers = dict(zip(losses, values, strict=True))
+    numbers = {**numbers, "loss": sum(values), "gradient_norm": length}
+    # float16 overflows now and then: the scaler passes over the step and lowers its scale.
+    overflow = state.scaler.is_enabled() and state.scaler.get_scale() >= 1
+    if math.isfinite(numbers["loss"]) and (math.isfinite(length) or overflow):
+        state.scaler.step(state.optimizer)
+        if state.average is not None:
+            state.average.update_parameters(state.model)
+    elif state.skipped < config.skip_nonfinite:
+        state.skipped += 1
+    else:
+        raise TrainingDivergedError(_facts(state.step, rate, parts, numbers))
+    state.scaler.update()
+    state.step += 1
+    finite = {k: round(v, 6) if math.isfinite(v) else None for k, v in numbers.items()}
+    return finite, stopping > 0
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; biases and normalisation layers (tensors of one dimension) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
+def make_state(
+    model_config: ModelConfig,
+    config: TrainConfig,
+    device: str,
+    initial: dict[str, Tensor] | None = None,
+) -> TrainState:
+    """A new model with its average, optimiser and scaler, before the first step.
+
+    Raises:
+        UserError: ``initial`` is not a state dict of this model; the tensors are named.
+    """
+    torch.manual_seed(config.seed)  # the weights of a new model
+    model = MaskRCNN(model_config)
+    if initial is not None:
+        if problems := weight_problems(model.state_dict(), initial):
+            raise UserError(f"The weights to begin with do not fit this model: {problems}.")
+        model.load_state_dict(initial)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    average = None
+    if config.average_decay:
+        average = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay), use_buffers=True
+        )
+    optimizer = make_optimizer(model, config)
+    return TrainState(model, average, optimizer, make_scaler(config.precision, device))
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """The rate of a step: a linear warm-up, then a half cosine to zero or tenfold drops."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "cosine":
-        after = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * after))
-    passed = sum(step >= m * config.steps for m in config.milestones)
-    return config.learning_rate * 0.1**passed
+def compile_parts(model: MaskRCNN) -> None:
+    """Compile trunk, neck and heads, each by itself; what selects boxes between them stays Python.
+
+    Names of parameters do not change. The first steps take minutes.
+    """
+    for part in model.children():
+        part.compile()
 
 
-def drop_lines_after(path: Path, step: int) -> None:
-    """Remove lines of later steps, and half a line at the end, left by a run that was killed."""
-    if not path.exists():
-        return
-    kept = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the run was killed
-        if line["step"] <= step:
-            kept.append(text)
-    write_atomically(path, "".join(f"{text}\n" for text in kept).encode())
+def _is_due(step: int, config: TrainConfig) -> bool:
+    every = config.evaluate_every
+    return bool(every) and step > 0 and (step % every == 0 or step == config.steps)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``, one dictionary a step."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def _owed(state: TrainState, config: TrainConfig, run: RunFolder, group: Processes) -> bool:
+    """Whether a kill came between a checkpoint and its evaluation. All processes learn of it."""
+    owed = False
+    if group.first and _is_due(state.step, config):
+        lines = read_evaluations(run.path)
+        owed = not lines or lines[-1]["step"] < state.step
+    return float(group.mean(torch.tensor(float(owed), device=group.device))) > 0
 
 
-@dataclass
-class StopRequest:
-    """Set by Ctrl-C or SIGTERM; the loop looks at it after every step."""
-
-    requested: bool = False
+def _evaluate(
+    state: TrainState,
+    config: TrainConfig,
+    group: Processes,
+    run: RunFolder,
+    log: RunLog,
+    validation: Dataset,
+) -> None:
+    """Measure, draw, and keep the weights if they are the best so far."""
+    line = validate(state.to_use, validation, config, state.step, run.path, group)
+    if group.first:
+        if score(line) > max(map(score, read_evaluations(run.path)), default=-math.inf):
+            run.save_best(state)
+        log.evaluation(line)
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second Ctrl-C ends the program at once."""
-    stop = StopRequest()
-
-    def request(number: int, frame: object) -> None:
-        stop.requested = True
-        print("\nStopping after this step, and saving …", file=sys.stderr)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
+def _saved_if_a_worker_dies(state: TrainState, run: RunFolder, group: Processes) -> Iterator[None]:
+    """The loop asks for images between steps, when the state is whole: it can be saved."""
     try:
-        previous = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where signals cannot be handled
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        yield
+    except WorkerDiedError as error:
+        if not group.first:
+            raise
+        run.save(state)
+        raise WorkerDiedError(
+            f"{error} Everything up to step {state.step} is saved in {run.path}; the same command "
+            "goes on there."
+        ) from error
 
 
-def _check_dataset(dataset: Dataset, config: ModelConfig) -> None:
-    if len(dataset) == 0:
-        raise UserError("The training set has no images.")
-    if dataset.num_classes != config.num_classes:
-        names: Sequence[str] = dataset.class_names
-        raise UserError(
-            f"The model has {config.num_classes} classes and the training set "
-            f"{dataset.num_classes} ({', '.join(names[:5])} …). Set num_classes to "
-            f"{dataset.num_classes}."
-        )
-
-
-def _check_frozen(config: ModelConfig) -> None:
-    if config.trunk_norm == "frozen_bn" or config.frozen_stages > 0:
-        raise UserError(
-            "This model keeps its normalisation or its first stages as they are, which only makes "
-            "sense with pretrained weights. To train from scratch use the preset tiny_fpn, or "
-            "trunk_norm='group_norm' and frozen_stages=0."
-        )
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Changes with the images and classes of a data set, so that no run goes on with another."""
-    ids = [dataset.to_category_id(i + 1) for i in range(dataset.num_classes)]
-    content = json.dumps([ids, list(dataset.class_names), list(dataset.image_ids)])
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+def _facts(step: int, rate: float, parts: Sequence[Batch], numbers: Mapping[str, float]) -> str:
+    names = [k for k in numbers if k not in ("loss", "gradient_norm")]
+    broken = [f"{k} is {numbers[k]}" for k in names if not math.isfinite(numbers[k])]
+    broken = broken or [f"the norm of the gradient is {numbers['gradient_norm']}"]
+    listed = ", ".join(f"{k} {numbers[k]:.4g}" for k in names)
+    ids = [image_id for part in parts for image_id in part.image_ids]
+    return (
+        f"Step {step + 1}, learning rate {rate:.3g}, images {ids}: {' and '.join(broken)} (all "
+        f"losses: {listed}). The weights of the last checkpoint are good. A lower learning rate "
+        "or a longer warm-up, with another --out, is the usual cure; `mrcnn-edu data check` looks "
+        "for broken targets, and --skip-nonfinite leaves a few such steps out."
+    )

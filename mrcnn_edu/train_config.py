@@ -1,34 +1,151 @@
-"""Every number of a training run on one page. Chapter 13 walks through it."""
+"""Every number of a training run on one page, and the recipes that people train COCO with.
 
-from dataclasses import dataclass
+:class:`TrainConfig`, a frozen dataclass, says how a network is trained; its defaults train the
+preset ``tiny_fpn`` from scratch on a CPU. ``RECIPES`` holds the schedules of the paper, of
+detectron2 (1x, 2x, 3x) and of torchvision. What follows from the numbers, the rate of a step for
+example, is :mod:`mrcnn_edu.schedule`'s. Chapters 13 and 14.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from mrcnn_edu.config import suggest
+from mrcnn_edu.errors import UserError
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How the network is trained. The defaults train ``tiny_fpn`` from scratch on a CPU."""
 
+    # How long, and on how much at a time.
     steps: int = 1000
-    batch_size: int = 4
+    epochs: float = 0  # if not 0, the number of steps follows from the size of the data set
+    batch_size: int = 4  # images a step, over all processes
+    accumulate: int = 1  # parts in which a process takes its images of a step, to save memory
+    seed: int = 0
+
+    # Optimiser. Normalisation layers and biases have rules of their own in every code base.
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
     momentum: float = 0.9  # of SGD
-    warmup_steps: int = 100  # the rate grows linearly from zero
+    weight_decay: float = 1e-2
+    norm_weight_decay: float = 0.0
+    bias_weight_decay: float = 0.0
+    bias_rate_factor: float = 1.0  # times the learning rate
+    clip_gradient_norm: float = 10.0  # 0 does not clip
+    average_decay: float = 0.99  # moving average of the weights, which is evaluated; 0: none
+
+    # The rate of a step: a linear warm-up from warmup_factor · rate, then a fall.
+    warmup_steps: int = 100
+    warmup_factor: float = 0.01
     schedule: Literal["cosine", "steps"] = "cosine"
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # of "steps": where the rate falls tenfold
-    clip_gradient_norm: float = 10.0
-    average_decay: float = 0.99  # moving average of the weights, which is what is evaluated
+
+    # Images. Empty short_sides: the model's own size.
+    short_sides: tuple[int, ...] = ()  # one is drawn for each image
     flip_probability: float = 0.5
     vertical_flip_probability: float = 0.0
     quarter_turns: bool = False  # rotate by a random multiple of 90°
     crop: int = 0  # side of a random square crop; 0 takes the whole image
-    seed: int = 0
+    skip_empty: bool = False  # leave images without objects out
+    aspect_group: int = 0  # so many images in a row are all wide or all tall; 0: as they come
+
+    # Arithmetic.
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
+    compile: bool = False  # torch.compile of trunk, neck and heads
+
+    # What changes no result.
+    workers: int = 0  # processes that load images; 0 loads in the training process
     checkpoint_seconds: float = 60.0
+    keep_last: int = 1  # checkpoints to keep, the newest included
+    evaluate_every: int = 0  # steps; 0: never. Needs a validation set
+    tensorboard: bool = False
+
+    # What may go wrong.
+    skip_nonfinite: int = 0  # steps with a loss that is NaN or infinite to leave out at most
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with."""
-        if self.steps < 1 or self.batch_size < 1:
+        if self.steps < 1 or self.batch_size < 1 or self.accumulate < 1:
             raise ValueError(
-                f"steps is {self.steps} and batch_size {self.batch_size}; both must be at least 1."
+                f"steps is {self.steps}, batch_size {self.batch_size} and accumulate "
+                f"{self.accumulate}; all must be at least 1."
             )
+        if self.keep_last < 1 or self.workers < 0 or self.evaluate_every < 0:
+            raise ValueError(
+                f"keep_last is {self.keep_last} (at least 1), workers {self.workers} and "
+                f"evaluate_every {self.evaluate_every} (at least 0)."
+            )
+        if any(side < 1 for side in self.short_sides):
+            raise ValueError(f"short_sides are {self.short_sides}; each must be at least 1 pixel.")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay is {self.average_decay}; it lies in [0, 1).")
+
+
+# A run may go on with other values of these: they change how it is carried out, not what it is.
+# (Another `accumulate`, like another number of processes, changes which images share a padding.)
+CHANGEABLE = frozenset(
+    {
+        "accumulate",
+        "workers",
+        "checkpoint_seconds",
+        "keep_last",
+        "evaluate_every",
+        "tensorboard",
+        "skip_nonfinite",
+    }
+)
+
+# What all recipes for COCO share: 16 images a step, SGD, no average of weights, no clipping.
+_COCO = TrainConfig(
+    batch_size=16,
+    optimizer="sgd",
+    learning_rate=0.02,
+    weight_decay=1e-4,
+    bias_weight_decay=1e-4,
+    clip_gradient_norm=0.0,
+    average_decay=0.0,
+    warmup_steps=1000,
+    warmup_factor=1e-3,
+    schedule="steps",
+    skip_empty=True,
+    aspect_group=2,  # eight processes take two images each
+    workers=4,
+    checkpoint_seconds=600.0,
+    keep_last=2,
+    evaluate_every=10_000,
+)
+_JITTER = (640, 672, 704, 736, 768, 800)
+
+RECIPES = {
+    "tiny": TrainConfig(),
+    # The paper, §3.1; the warm-up and the rule of biases are Detectron's.
+    "paper": replace(
+        _COCO,
+        steps=160_000,
+        milestones=(120 / 160,),
+        warmup_steps=500,
+        warmup_factor=1 / 3,
+        bias_weight_decay=0.0,
+        bias_rate_factor=2.0,
+    ),
+    # detectron2, configs/COCO-InstanceSegmentation.
+    "1x": replace(_COCO, steps=90_000, milestones=(60 / 90, 80 / 90), short_sides=_JITTER),
+    "2x": replace(_COCO, steps=180_000, milestones=(120 / 180, 160 / 180), short_sides=_JITTER),
+    "3x": replace(_COCO, steps=270_000, milestones=(210 / 270, 250 / 270), short_sides=_JITTER),
+    # torchvision, references/detection; there normalisation layers decay like everything else.
+    "torchvision": replace(_COCO, epochs=26, milestones=(16 / 26, 22 / 26), norm_weight_decay=1e-4),
+}
+
+
+def recipe(name: str) -> TrainConfig:
+    """Return the training configuration called ``name``.
+
+    Raises:
+        UserError: there is no recipe of that name; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise UserError(
+            f"There is no recipe {name!r}{suggest(name, RECIPES)}. Recipes: {', '.join(RECIPES)}."
+        )
+    return RECIPES[name]

@@ -16,7 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up. A module may import those on lower floors, and its own package's modules.
 FLOORS = [
     ["__init__", "errors", "provenance"],
-    ["config", "presets", "train_config"],
+    ["config", "presets"],
+    ["train_config"],
     ["boxes", "nms_kernels", "mask_kernels", "masks"],
     ["anchors", "matching"],
     ["roi"],
@@ -24,8 +25,10 @@ FLOORS = [
     ["model"],
     ["data"],
     ["coco_ap"],
-    ["batches", "checkpoint", "evaluate"],
-    ["train", "draw", "thread_trace"],
+    ["checkpoint", "evaluate", "order", "schedule", "optimizer", "precision", "distributed"],
+    ["stop", "run_log", "batches", "draw", "run_folder", "thread_trace"],
+    ["loader", "validation", "train_checks"],
+    ["train"],
     ["show"],
     ["quickstart", "checks", "widgets"],
     ["cli"],

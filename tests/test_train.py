@@ -14,22 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import mrcnn_edu.run_folder
 import mrcnn_edu.train
-from mrcnn_edu.batches import batch_indices, image_generator, load_batch
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.errors import TrainingDivergedError, UserError
-from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train import (
-    METRICS,
-    MODEL,
-    STATE,
-    TrainingInterruptedError,
-    drop_lines_after,
-    learning_rate,
-    make_optimizer,
-    read_metrics,
-    train,
-)
+from mrcnn_edu.order import make_order
+from mrcnn_edu.run_folder import MODEL, STATE
+from mrcnn_edu.run_log import METRICS, read_metrics
+from mrcnn_edu.stop import TrainingInterruptedError
+from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 from tests.fake_data import Wrapped, small_config, small_shapes
 
@@ -37,7 +30,10 @@ CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
 
 
 def losses_of(folder: Path) -> list[dict]:
-    return [{k: v for k, v in m.items() if k != "seconds"} for m in read_metrics(folder / METRICS)]
+    timings = {"seconds", "waited"}
+    return [
+        {k: v for k, v in m.items() if k not in timings} for m in read_metrics(folder / METRICS)
+    ]
 
 
 def run(folder: Path, config: TrainConfig = CONFIG, dataset=None) -> torch.nn.Module:
@@ -50,43 +46,6 @@ def unbroken(tmp_path_factory):
     """An undisturbed run of six steps: (folder, model)."""
     folder = tmp_path_factory.mktemp("unbroken")
     return folder, run(folder)
-
-
-def test_rate_warms_up_and_falls():
-    cosine = TrainConfig(steps=110, warmup_steps=10, learning_rate=1.0)
-    rates = [learning_rate(s, cosine) for s in range(110)]
-    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert rates[60] == pytest.approx(0.5)
-    assert rates[-1] < 1e-3
-    steps = TrainConfig(steps=90, warmup_steps=0, learning_rate=1.0, schedule="steps")
-    drops = [learning_rate(s, steps) for s in (0, 59, 60, 79, 80, 89)]
-    assert drops == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-
-
-def test_every_epoch_is_a_permutation():
-    seen = [pair for step in range(15) for pair in batch_indices(step, 4, 10, seed=1)]
-    assert Counter(seen) == Counter((epoch, i) for epoch in range(6) for i in range(10))
-    assert batch_indices(7, 4, 10, seed=1) == seen[28:32]
-    assert [i for _, i in seen[:10]] != [i for _, i in seen[10:20]]
-
-
-def test_generators_depend_on_all_three_numbers():
-    draws = {
-        float(torch.rand((), generator=image_generator(*key)))
-        for key in [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 2)]
-    }
-    assert len(draws) == 4
-    again = image_generator(0, 0, 1), image_generator(0, 0, 1)
-    assert torch.equal(*(torch.rand(5, generator=g) for g in again))
-
-
-def test_norms_and_biases_do_not_decay():
-    model = MaskRCNN(small_config())
-    decayed, free = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
-    assert all(p.dim() > 1 for p in decayed["params"])
-    assert all(p.dim() <= 1 for p in free["params"])
-    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
 
 def test_a_run_leaves_a_usable_folder(unbroken):
@@ -169,13 +128,6 @@ def test_a_finished_run_is_not_trained_again(unbroken):
         assert torch.equal(again.state_dict()[name], value)
 
 
-def test_lines_of_lost_steps_are_dropped(tmp_path):
-    path = tmp_path / METRICS
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    drop_lines_after(path, 2)
-    assert [m["step"] for m in read_metrics(path)] == [1, 2]
-
-
 def test_divergence_stops_with_the_facts_and_keeps_the_checkpoint(tmp_path):
     start = TrainConfig(steps=6, batch_size=2, warmup_steps=0, checkpoint_seconds=0, seed=4)
     calls = Counter()
@@ -190,7 +142,7 @@ def test_divergence_stops_with_the_facts_and_keeps_the_checkpoint(tmp_path):
     assert "Step 4" in message
     assert "rpn_objectness is nan" in message
     assert "learning rate" in message
-    ids = [i + 1 for _, i in batch_indices(3, 2, 6, seed=4)]
+    ids = [i + 1 for _, i in make_order(small_shapes(), start).step(3, 2)]
     assert f"images {ids}" in message
     loaded = load_model(tmp_path)
     assert loaded.step == 3
@@ -201,12 +153,12 @@ def test_an_infinite_gradient_does_not_reach_the_weights(tmp_path, monkeypatch):
     """All losses are finite, the gradient is not: the last good weights must stay good."""
     steps, step = Counter(), mrcnn_edu.train.train_step
 
-    def overflow(model, *arguments):
+    def overflow(state, *arguments):
         steps["taken"] += 1
         if steps["taken"] == 4:
-            weight = model.box_head.classes.weight
+            weight = state.model.box_head.classes.weight
             weight.register_hook(lambda gradient: gradient * float("inf"))
-        return step(model, *arguments)
+        return step(state, *arguments)
 
     monkeypatch.setattr(mrcnn_edu.train, "train_step", overflow)
     often = dataclasses.replace(CONFIG, checkpoint_seconds=0)
@@ -221,7 +173,7 @@ def test_a_run_killed_between_its_last_two_files_still_gets_its_model(tmp_path, 
     def killed(*arguments):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(mrcnn_edu.train, "save_state", killed)
+    monkeypatch.setattr(mrcnn_edu.run_folder, "save_state", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path)
     monkeypatch.undo()
@@ -298,17 +250,6 @@ def test_broken_samples_and_sets_are_refused(tmp_path):
         run(tmp_path / "b", dataset=small_shapes(0))
     with pytest.raises(UserError, match="model has 4 classes and the training set 10"):
         train(small_config(num_classes=4), CONFIG, small_shapes(), tmp_path / "c", progress=False)
-
-
-def test_targets_follow_the_image_when_it_is_resized():
-    config = small_config(short_side=96, long_side=96)
-    plain = TrainConfig(batch_size=3, flip_probability=0.0)
-    small = load_batch(small_shapes(), 0, plain, small_config())
-    large = load_batch(small_shapes(), 0, plain, config)
-    for a, b in zip(small.targets, large.targets, strict=True):
-        torch.testing.assert_close(a["boxes"] * 1.5, b["boxes"])
-        assert b["masks"].shape[1:] == (96, 96)
-    assert all(image.shape == (3, 96, 96) for image in large.images)
 
 
 def test_metrics_are_json_lines(unbroken):

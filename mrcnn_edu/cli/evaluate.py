@@ -11,10 +11,11 @@ from rich.console import Console
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
 from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.draw import save_examples
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.provenance import write_json
-from mrcnn_edu.quickstart import measure, metrics_table, save_examples
+from mrcnn_edu.quickstart import measure, metrics_table
 
 
 @dataclass

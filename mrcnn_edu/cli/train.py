@@ -10,7 +10,8 @@ from rich.console import Console
 from mrcnn_edu.cli.common import Data, Device, find_device
 from mrcnn_edu.presets import preset
 from mrcnn_edu.quickstart import quickstart
-from mrcnn_edu.train import MODEL, train
+from mrcnn_edu.run_folder import MODEL
+from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 
 

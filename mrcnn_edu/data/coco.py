@@ -104,6 +104,14 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         found: list[dict[str, Any]] = pickle.loads(self._packed[index])
         return found
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of one image, as the file says; no image is opened."""
+        return self.images[index]["height"], self.images[index]["width"]
+
+    def has_objects(self, index: int) -> bool:
+        """Whether anything in the image is annotated, crowd regions apart."""
+        return any(not a.get("iscrowd", 0) for a in self.annotations(index))
+
     def to_category_id(self, label: int) -> int:
         """The file's category id of a label in 1..K. Raises ValueError outside that range."""
         if not 1 <= label <= self.num_classes:

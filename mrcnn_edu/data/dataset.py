@@ -13,7 +13,11 @@ Target = dict[str, Tensor]  # what is in it: `data.coco`
 
 
 class Dataset(Protocol):
-    """Images with targets, and the ground truth they came from."""
+    """Images with targets, and the ground truth they came from.
+
+    Two options of training ask for more: `skip_empty` for `has_objects(index)`, `aspect_group` for
+    `image_size(index)`; see `data.coco`.
+    """
 
     num_classes: int  # K, without the background
     class_names: list[str]  # K names, label 1 first

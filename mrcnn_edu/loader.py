@@ -1,0 +1,156 @@
+"""The row of batches that training reads, made ahead of time by worker processes.
+
+A worker takes the places of one batch and returns it whole; which places, `order` says, so the row
+is the same with any number of workers and starts at any step. Workers come from a fork server: a
+child forked from a process whose threads hold locks, as those of Numba, OpenMP or CUDA may, can
+hang. What a broken sample raises travels back as a value and is raised here, in one sentence.
+Chapter 13.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mrcnn_edu.batches import Batch, Sample, load_sample, make_batch
+from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data import dataset as data
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.order import Place, SampleOrder
+from mrcnn_edu.train_config import TrainConfig
+
+
+class WorkerDiedError(UserError):
+    """A process that loads images has ended. What was trained is not lost."""
+
+
+class Loader:
+    """Batches of one process, in order, and how long training waited for them.
+
+    Args:
+        dataset: images and targets; with workers it must be one that can be pickled.
+        order: which image comes when.
+        config: batch size, parts, workers and augmentation.
+        model_config: the size of the network's input.
+        device: where batches go.
+        first: the step to begin with.
+        rank: this process,
+        world: of so many.
+    """
+
+    def __init__(
+        self,
+        dataset: data.Dataset,
+        order: SampleOrder,
+        config: TrainConfig,
+        model_config: ModelConfig,
+        device: str = "cpu",
+        first: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.waited = 0.0  # seconds, for the batches of the last step
+        self.device = device
+        self.parts = config.accumulate
+        workers = config.workers
+        self._loader = DataLoader(
+            _Samples(dataset, config, model_config),
+            batch_sampler=_Places(order, config, first, rank, world),
+            collate_fn=_collate,
+            num_workers=workers,
+            multiprocessing_context=_fork_server() if workers else None,
+            prefetch_factor=2 if workers else None,
+            pin_memory=device.startswith("cuda"),
+            worker_init_fn=_leave_ctrl_c_to_training,
+            generator=torch.Generator(),  # else it draws from the global one
+        )
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """Yield the parts of each step.
+
+        Raises:
+            UserError: a sample is broken.
+            WorkerDiedError: a worker was killed.
+        """
+        start = time.perf_counter()
+        batches = iter(self._loader)
+        while True:
+            try:
+                parts = [next(batches).to(self.device) for _ in range(self.parts)]
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise WorkerDiedError(
+                    f"A process that loads images has died ({error}). Mostly memory ran "
+                    "out: give fewer --workers, or more shared memory (docker run --shm-size)."
+                ) from error
+            self.waited = time.perf_counter() - start
+            yield parts
+            start = time.perf_counter()
+
+
+class _Failure(str):
+    """The message of a UserError that a worker met."""
+
+
+class _Samples(Dataset[Sample | _Failure]):
+    def __init__(self, dataset: data.Dataset, config: TrainConfig, model: ModelConfig) -> None:
+        self.dataset, self.config, self.model_config = dataset, config, model
+
+    def __getitem__(self, place: Place) -> Sample | _Failure:
+        try:
+            return load_sample(self.dataset, place, self.config, self.model_config)
+        except UserError as error:
+            return _Failure(error)
+
+
+class _Places(Sampler[list[Place]]):
+    """The places of each batch of one process, from a step to the end of the run."""
+
+    def __init__(
+        self, order: SampleOrder, config: TrainConfig, first: int, rank: int, world: int
+    ) -> None:
+        self.order, self.config, self.first = order, config, first
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        c = self.config
+        for step in range(self.first, c.steps):
+            yield from self.order.share(step, c.batch_size, c.accumulate, self.rank, self.world)
+
+
+class _Failed:
+    """A batch that is not to be: what was wrong comes out where training asks for it."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def pin_memory(self) -> "_Failed":
+        return self
+
+    def to(self, device: str) -> Batch:
+        raise UserError(self.message)
+
+
+def _collate(samples: Sequence[Sample | _Failure]) -> Batch | _Failed:
+    for sample in samples:
+        if isinstance(sample, _Failure):
+            return _Failed(str(sample))
+    return make_batch([s for s in samples if isinstance(s, Sample)])
+
+
+def _leave_ctrl_c_to_training(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; training still needs the batch of this step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _fork_server() -> multiprocessing.context.BaseContext:
+    """A context whose server imports the package once, for all workers."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mrcnn_edu.loader"])
+    return context

@@ -1,0 +1,165 @@
+"""The folder of a run: what is written there, when, and how a run goes on from it.
+
+    state.pt                      to go on: weights, average, optimiser, scaler, step
+    model.safetensors             to use: weights, configuration, classes
+    checkpoints/0001000/          both, as they were after step 1,000; the last few
+    best/model.safetensors        the weights with the highest AP so far
+    metrics.jsonl, evaluations.jsonl, detections_0001000.png
+
+Every file appears whole or not at all, the state last: where it is, the model of that step is there
+too. To go back, copy an older state.pt over the newest. Chapter 13.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.train_config import TrainConfig
+
+STATE, MODEL = "state.pt", "model.safetensors"
+CHECKPOINTS, BEST = "checkpoints", "best"
+
+
+@dataclass
+class TrainState:
+    """All that a run carries from one step to the next."""
+
+    model: MaskRCNN
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0  # steps that are done
+    skipped: int = 0  # of these, steps left out because a loss was not finite
+
+    @property
+    def to_use(self) -> MaskRCNN:
+        """The model that is evaluated: the averaged weights, where there is an average."""
+        if self.average is None:
+            return self.model
+        module = self.average.module
+        assert isinstance(module, MaskRCNN)
+        return module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and numbers."""
+        return {
+            "step": self.step,
+            "skipped": self.skipped,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what :meth:`state_dict` described."""
+        self.step, self.skipped = state["step"], state["skipped"]
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run."""
+
+    path: Path
+    train_config: TrainConfig
+    categories: Categories
+    data: str  # fingerprint of the data set
+
+    def prepare(self) -> None:
+        """Make the folder, and remove half files of a run that was killed while saving.
+
+        Raises:
+            UserError: the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Cannot create the run folder {self.path} ({error}). Choose another with --out."
+            ) from error
+        for pattern in (f".{STATE}.*", f".{MODEL}.*", f"{BEST}/.{MODEL}.*"):
+            for half in self.path.glob(pattern):
+                half.unlink()
+        for half in self.path.glob(f"{CHECKPOINTS}/.*"):
+            shutil.rmtree(half)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.path / STATE).exists()
+
+    def load(self, state: TrainState) -> None:
+        """Bring ``state`` to where the run in the folder stopped.
+
+        Raises:
+            UserError: the file is damaged, or of another configuration or data set.
+        """
+        stored = load_state(self.path / STATE, state.model.config, self.train_config)
+        if stored["data"] != self.data:
+            raise UserError(
+                f"The run in {self.path} was trained on another data set (other images or "
+                "classes). Name the same one to go on, or another folder with --out."
+            )
+        state.load_state_dict(stored)
+
+    def save(self, state: TrainState) -> None:
+        """Write the newest model and state, keep them by step too, and remove the oldest.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written. Earlier files are whole.
+        """
+        config = state.model.config
+        self._save_model(self.path / MODEL, state)
+        content = {"data": self.data, **state.state_dict()}
+        save_state(self.path / STATE, content, config, self.train_config)
+        if self.train_config.keep_last > 1:
+            self._keep(state.step)
+
+    def save_best(self, state: TrainState) -> None:
+        """Write the weights that are evaluated as the best so far."""
+        self._save_model(self.path / BEST / MODEL, state)
+
+    def _save_model(self, path: Path, state: TrainState) -> None:
+        weights = state.to_use.state_dict()
+        save_model(path, weights, state.model.config, self.categories, state.step)
+
+    def _keep(self, step: int) -> None:
+        kept = self.path / CHECKPOINTS
+        half = kept / f".{step:07d}"
+        try:
+            half.mkdir(parents=True, exist_ok=True)
+            for name in (MODEL, STATE):
+                _link(self.path / name, half / name)
+            target = kept / f"{step:07d}"
+            if target.exists():  # of a run that was killed and has come here again
+                shutil.rmtree(target)
+            os.replace(half, target)
+            for old in sorted(kept.glob("[0-9]*"))[: -self.train_config.keep_last]:
+                shutil.rmtree(old)
+        except OSError as error:
+            raise UserError(
+                f"Cannot keep a checkpoint in {kept} ({error}). Free some space and run the same "
+                f"command again; {self.path / STATE} is whole."
+            ) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file, which takes no space; a copy where the disk has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
