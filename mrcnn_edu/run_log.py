@@ -47,6 +47,9 @@ class RunLog:
         self.folder, self.first, self.steps = folder, first, steps
         self.silent = silent
         self._shown: dict[str, float] = {}
+        if not silent:
+            for name in (METRICS, EVALUATIONS):
+                drop_lines_after(folder / name, first)
         self._board = _summary_writer(folder, first) if tensorboard and not silent else None
         self._bar = tqdm(
             initial=first,
@@ -55,9 +58,6 @@ class RunLog:
             disable=not progress or silent,
             mininterval=1.0,
         )
-        if not silent:
-            for name in (METRICS, EVALUATIONS):
-                drop_lines_after(folder / name, first)
 
     def __enter__(self) -> "RunLog":
         return self
