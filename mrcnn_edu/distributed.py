@@ -7,7 +7,7 @@ S_r the sum of a loss over process r's samples and C_r their number,
 
     1/W · Σ_r S_r / (1/W · Σ_r C_r)  =  Σ_r S_r / Σ_r C_r ,
 
-so every process divides by the mean count of all, which `Processes.average` finds. Dividing by its
+so every process divides by the mean count of all, `Processes.average`. Dividing by its
 own count would give a sample more weight where there are few. Chapters 13 and 14.
 """
 
@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.losses import Average, identity
 
 # Long enough for the others to wait while the first process writes and evaluates.
 _PATIENCE = datetime.timedelta(hours=2)
@@ -51,10 +52,10 @@ class Processes:
         dist.all_reduce(total)
         return total / self.world
 
-    def average(self, counts: Tensor) -> Tensor:
-        """What to divide sums by, given this process's counts; never 0, and 1 where all are 0."""
-        mean = self.mean(counts.float())
-        return torch.where(mean > 0, mean, torch.ones_like(mean))
+    @property
+    def average(self) -> Average:
+        """What losses are divided by, from this process's counts: the mean count of all."""
+        return identity if self.world == 1 else self.mean
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """This process's part of something that all of them hold."""
@@ -117,7 +118,7 @@ class LossModule(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses of a batch, normalised over the batches of all processes."""
         record = self.model(images)
-        return self.model.losses(record, targets, generators)
+        return self.model.losses(record, targets, generators, average=self.group.average)
 
 
 def distribute(model: MaskRCNN, group: Processes) -> nn.Module:

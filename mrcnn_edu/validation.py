@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mrcnn_edu.batches import load_sample, make_batch
+from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.distributed import Processes
 from mrcnn_edu.draw import save_examples
@@ -24,6 +25,7 @@ from mrcnn_edu.train_config import TrainConfig
 
 _LOSS_IMAGES = 500  # enough for a curve; AP takes them all
 _PICTURES = 6
+_KINDS: dict[str, IouType] = {"box": "bbox", "mask": "segm"}
 
 
 def validate(
@@ -56,7 +58,7 @@ def validate(
         if group.first:
             results = coco_results(model, dataset, progress=False)
             truth = dataset.coco_gt()
-            for kind, iou_type in (("box", "bbox"), ("mask", "segm")):
+            for kind, iou_type in _KINDS.items():
                 line[kind] = coco_metrics(truth, results, iou_type)
             shown = _spread(len(dataset), _PICTURES)
             save_examples(folder / f"detections_{step:07d}.png", model, dataset, shown)
