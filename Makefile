@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 SOURCES := mrcnn_edu tests benchmarks figures tools notebooks
 CHAPTERS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: help quickstart test lint format lab notebooks figures course-weights benchmarks tables clean
+.PHONY: help quickstart test lint format book test-book lab notebooks figures course-weights \
+  benchmarks tables clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +47,13 @@ format: $(VENV)/.test  ## format the sources
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/python -m tools.notebooks
 
+book: $(VENV)/.book  ## run every chapter and render the course to book/_build/html
+	@$(BIN)/python -m tools.book
+
+test-book: $(VENV)/.book  ## open every page of the book in a browser; drag every widget
+	@test -f book/_build/html/index.html || $(MAKE) --no-print-directory book
+	@$(BIN)/python -m tools.check_book
+
 lab: $(VENV)/.course  ## open the course in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
 
@@ -65,5 +73,5 @@ benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
 tables: $(VENV)/.test  ## write the tables of README.md from results/
 	@$(BIN)/python -m benchmarks.tables
 
-clean:  ## remove the environment and all runs
-	rm -rf $(VENV) runs
+clean:  ## remove the environment, all runs and the built book
+	rm -rf $(VENV) runs book/_build

@@ -66,8 +66,13 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     )
 
 
-def execute(notebook: NotebookNode, folder: Path) -> float:
+def execute(notebook: NotebookNode, folder: Path, widgets: bool = False) -> float:
     """Run a notebook in place, on one thread, and return the seconds it took.
+
+    Args:
+        notebook: receives the outputs.
+        folder: where its code runs.
+        widgets: keep the state of its widgets, for a page that revives them.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails.
@@ -81,7 +86,7 @@ def execute(notebook: NotebookNode, folder: Path) -> float:
         timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        store_widget_state=False,
+        store_widget_state=widgets,
     ).execute(env={**os.environ, **THREADS, "PYTHONPATH": path})
     return time.perf_counter() - start
 
