@@ -24,7 +24,7 @@ FLOORS = [
     ["nn"],
     ["model"],
     ["data"],
-    ["coco_ap"],
+    ["coco_ap", "detection_log"],
     ["checkpoint", "evaluate", "order", "schedule", "optimizer", "precision", "distributed"],
     ["stop", "run_log", "batches", "draw", "run_folder", "thread_trace"],
     ["loader", "validation", "train_checks"],

@@ -29,7 +29,8 @@ def box_overlaps(found: Floats, truth: Floats, crowd: Bools) -> Floats:
 
 def mask_overlaps(found: NDArray[np.uint8], truth: NDArray[np.uint8], crowd: Bools) -> Floats:
     """IoU of bitmaps [D, H, W] and [G, H, W]: [D, G]; crowds as in :func:`box_overlaps`."""
-    d, g = (m.reshape(len(m), -1).astype(np.float64) for m in (found, truth))  # [., H·W]
+    pixels = found.shape[1] * found.shape[2]
+    d, g = (m.reshape(len(m), pixels).astype(np.float64) for m in (found, truth))  # [., H·W]
     both = d @ g.T  # [D, G]
     area = d.sum(axis=1)[:, None]  # [D, 1]
     either = np.where(crowd, area, area + g.sum(axis=1) - both)  # [D, G]
