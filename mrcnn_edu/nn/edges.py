@@ -32,7 +32,7 @@ def edge_filters(directions: int = 4, wavelength: float = 12.0) -> Tensor:
 def edge_features(
     image: Tensor, stride: int, directions: int = 4, wavelength: float = 12.0
 ) -> Tensor:
-    """Edge strength by direction, the strongest of each stride × stride pixels.
+    """Edge strength by direction, averaged over stride × stride pixels.
 
     Args:
         image: uint8 [3, H, W].
@@ -47,4 +47,4 @@ def edge_features(
     filters = edge_filters(directions, wavelength)
     grey = F.pad(grey, [filters.shape[-1] // 2] * 4, mode="reflect")
     strength = F.conv2d(grey, filters).abs()  # [1, C, H, W]
-    return F.max_pool2d(strength, stride)[0]  # [C, H / stride, W / stride]
+    return F.avg_pool2d(strength, stride)[0]  # [C, H / stride, W / stride]
