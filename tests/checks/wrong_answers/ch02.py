@@ -1,0 +1,111 @@
+"""Typical mistakes in the exercises of chapter 02."""
+
+import torch
+from torch.nn import functional as F
+
+
+def strides_ignored(layers):
+    return 1 + sum(k - 1 for k, _, _ in layers), 0.5 + sum((k - 1) / 2 - p for k, _, p in layers)
+
+
+def own_stride_first(layers):
+    seen, jump, centre = 1, 1, 0.5
+    for index, (kernel, stride, padding) in enumerate(layers):
+        jump *= stride if index else 1
+        seen += (kernel - 1) * jump
+        centre += ((kernel - 1) / 2 - padding) * jump
+        jump *= 1 if index else stride
+    return seen, centre
+
+
+def padding_forgotten(layers):
+    seen, jump, centre = 1, 1, 0.5
+    for kernel, stride, _ in layers:
+        seen += (kernel - 1) * jump
+        centre += (kernel - 1) / 2 * jump
+        jump *= stride
+    return seen, centre
+
+
+def pixel_centres_at_integers(layers):
+    seen, jump, centre = 1, 1, 0.0
+    for kernel, stride, padding in layers:
+        seen += (kernel - 1) * jump
+        centre += ((kernel - 1) / 2 - padding) * jump
+        jump *= stride
+    return seen, centre
+
+
+def variance_as_deviation(weight, bias, mean, variance, eps):
+    scale = weight / (variance + eps)
+    return scale, bias - mean * scale
+
+
+def mean_not_scaled(weight, bias, mean, variance, eps):
+    return weight / (variance + eps).sqrt(), bias - mean
+
+
+def eps_outside(weight, bias, mean, variance, eps):
+    scale = weight / (variance.sqrt() + eps)
+    return scale, bias - mean * scale
+
+
+def bilinear(lateral, coarser):
+    enlarged = F.interpolate(coarser, size=lateral.shape[-2:], mode="bilinear")
+    return lateral + enlarged
+
+
+def twice(lateral, coarser):
+    return lateral + F.interpolate(coarser, scale_factor=2, mode="nearest")
+
+
+def in_place(lateral, coarser):
+    lateral += F.interpolate(coarser, size=lateral.shape[-2:], mode="nearest")
+    return lateral
+
+
+def replaced(lateral, coarser):
+    return F.interpolate(coarser, size=lateral.shape[-2:], mode="nearest")
+
+
+def _side(boxes):
+    return ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+
+
+def rounded(boxes):
+    return torch.round(4 + torch.log2(_side(boxes) / 224)).clamp(2, 5).long()
+
+
+def not_clamped(boxes):
+    return torch.floor(4 + torch.log2(_side(boxes) / 224) + 1e-6).long()
+
+
+def width_only(boxes):
+    width = boxes[:, 2] - boxes[:, 0]
+    return torch.floor(4 + torch.log2(width / 224) + 1e-6).clamp(2, 5).long()
+
+
+WRONG = {
+    "check_receptive_field": {
+        "every layer counts in pixels": (strides_ignored, "2 pixels apart"),
+        "a layer's own stride counts for itself": (own_stride_first, "not for itself"),
+        "padding forgotten": (padding_forgotten, "Padding by 1"),
+        "pixel centres at integers": (pixel_centres_at_integers, "whose centre is at ½"),
+    },
+    "check_scale_and_shift": {
+        "divides by the variance": (variance_as_deviation, "divide by the square root"),
+        "mean not scaled": (mean_not_scaled, "multiplied by the scale"),
+        "ε added after the root": (eps_outside, "before the square root"),
+    },
+    "check_top_down": {
+        "bilinear": (bilinear, "nothing is blended"),
+        "a factor of two": (twice, "not by a factor of two"),
+        "in place": (in_place, "changed in place"),
+        "not added": (replaced, "not replaced by it"),
+    },
+    "check_levels": {
+        "rounded to the nearest": (rounded, "not to the nearest"),
+        "not clamped": (not_clamped, "clamp"),
+        "the width for the side": (width_only, "not w, not x2·y2"),
+    },
+}

@@ -1,0 +1,143 @@
+"""Typical mistakes in the exercises of chapter 04."""
+
+import torch
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+
+def turned(weight, bias):
+    a = len(bias) // 2
+    return weight[:a] - weight[a:], bias[:a] - bias[a:]
+
+
+def alternating(weight, bias):
+    return weight[1::2] - weight[::2], bias[1::2] - bias[::2]
+
+
+def objects_only(weight, bias):
+    a = len(bias) // 2
+    return weight[a:], bias[a:]
+
+
+def bias_of_objects(weight, bias):
+    a = len(bias) // 2
+    return weight[a:] - weight[:a], bias[a:]
+
+
+def _shuffled(candidates, generator):
+    return candidates[torch.randperm(len(candidates), generator=generator)]
+
+
+def _kinds(labels):
+    return (labels == 1).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
+
+
+def fixed_halves(labels, count, generator):
+    positive, negative = _kinds(labels)
+    return (
+        _shuffled(positive, generator)[: count // 2],
+        _shuffled(negative, generator)[: count // 2],
+    )
+
+
+def ignored_as_negative(labels, count, generator):
+    positive, negative = (labels == 1).nonzero()[:, 0], (labels != 1).nonzero()[:, 0]
+    pick = _shuffled(positive, generator)[: count // 2]
+    return pick, _shuffled(negative, generator)[: count - len(pick)]
+
+
+def always_the_first(labels, count, generator):
+    positive, negative = _kinds(labels)
+    pick = positive[: count // 2]
+    return pick, negative[: count - len(pick)]
+
+
+def global_randomness(labels, count, generator):
+    positive, negative = _kinds(labels)
+    pick = positive[torch.randperm(len(positive))][: count // 2]
+    return pick, negative[torch.randperm(len(negative))][: count - len(pick)]
+
+
+def all_positives(labels, count, generator):
+    positive, negative = _kinds(labels)
+    pick = _shuffled(positive, generator)[:count]
+    return pick, _shuffled(negative, generator)[: count - len(pick)]
+
+
+def mean_over_positives(deltas, wanted, positive, sampled, beta):
+    return F.smooth_l1_loss(deltas[positive], wanted[positive], beta=beta)
+
+
+def sum_only(deltas, wanted, positive, sampled, beta):
+    return F.smooth_l1_loss(deltas[positive], wanted[positive], beta=beta, reduction="sum")
+
+
+def negatives_too(deltas, wanted, positive, sampled, beta):
+    total = F.smooth_l1_loss(deltas[sampled], wanted[sampled], beta=beta, reduction="sum")
+    return total / len(sampled)
+
+
+def default_beta(deltas, wanted, positive, sampled, beta):
+    total = F.smooth_l1_loss(deltas[positive], wanted[positive], reduction="sum")
+    return total / max(1, len(sampled))
+
+
+def nan_without_positives(deltas, wanted, positive, sampled, beta):
+    each = F.smooth_l1_loss(deltas[positive], wanted[positive], beta=beta, reduction="none")
+    return each.sum(dim=1).mean() * len(positive) / max(1, len(sampled))
+
+
+def across_levels(boxes, scores, levels, iou, count):
+    return nms(boxes, scores, iou)[:count]
+
+
+def indices_of_a_level(boxes, scores, levels, iou, count):
+    kept = [nms(boxes[levels == n], scores[levels == n], iou) for n in levels.unique()]
+    return torch.cat(kept)[:count]
+
+
+def level_after_level(boxes, scores, levels, iou, count):
+    kept = []
+    for level in levels.unique():
+        index = (levels == level).nonzero()[:, 0]
+        kept.append(index[nms(boxes[index], scores[index], iou)])
+    return torch.cat(kept[::-1])[:count]
+
+
+def count_of_each(boxes, scores, levels, iou, count):
+    kept = []
+    for level in levels.unique():
+        index = (levels == level).nonzero()[:, 0]
+        kept.append(index[nms(boxes[index], scores[index], iou)][:count])
+    kept = torch.cat(kept)
+    return kept[scores[kept].argsort(descending=True)]
+
+
+WRONG = {
+    "check_to_sigmoid": {
+        "background minus object": (turned, "object minus background"),
+        "outputs taken as alternating": (alternating, "they do not alternate"),
+        "background left out": (objects_only, "only the difference of the two"),
+        "bias of the object only": (bias_of_objects, "The bias is a difference"),
+    },
+    "check_sample": {
+        "half and half": (fixed_halves, "depends on the positives you got"),
+        "ignored anchors drawn": (ignored_as_negative, "is ignored"),
+        "not at random": (always_the_first, "Draw at random"),
+        "another generator": (global_randomness, "use the generator that is passed in"),
+        "positives not limited": (all_positives, "At most half"),
+    },
+    "check_box_loss": {
+        "mean over positives": (mean_over_positives, "not their mean"),
+        "not divided": (sum_only, "divide by the number of sampled"),
+        "negatives count": (negatives_too, "Anchor 2 is negative"),
+        "β forgotten": (default_beta, "Random deltas, β = 1/9"),
+        "NaN without positives": (nan_without_positives, "a mean over nothing"),
+    },
+    "check_merge": {
+        "NMS across levels": (across_levels, "lies on another level"),
+        "indices of one level": (indices_of_a_level, "those of all boxes"),
+        "not sorted": (level_after_level, "merged by score"),
+        "count of each level": (count_of_each, "not two of each"),
+    },
+}
