@@ -1,0 +1,147 @@
+"""Worker processes: the same batches as without them, and clear words when one dies."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.loader import Loader, WorkerDiedError
+from mrcnn_edu.order import make_order
+from mrcnn_edu.train_config import TrainConfig
+from tests.fake_data import small_config, small_shapes
+
+CONFIG = TrainConfig(steps=5, batch_size=4, accumulate=2, seed=3, short_sides=(48, 64))
+
+
+def batches(config: TrainConfig, first: int = 0, **shares: int) -> list:
+    data = small_shapes()
+    return list(
+        Loader(data, make_order(data, config), config, small_config(), first=first, **shares)
+    )
+
+
+def same(a: list, b: list) -> bool:
+    flat = [[batch for parts in steps for batch in parts] for steps in (a, b)]
+    return len(flat[0]) == len(flat[1]) and all(
+        x.image_ids == y.image_ids
+        and x.epochs == y.epochs
+        and all(map(torch.equal, x.images, y.images))
+        and all(
+            s.keys() == t.keys() and all(torch.equal(s[k], t[k]) for k in s)
+            for s, t in zip(x.targets, y.targets, strict=True)
+        )
+        for x, y in zip(*flat, strict=True)
+    )
+
+
+def with_workers(n: int, **changes: int) -> TrainConfig:
+    return TrainConfig(**{**CONFIG.__dict__, "workers": n, **changes})
+
+
+def test_workers_make_the_same_batches_from_any_step():
+    alone = batches(CONFIG)
+    assert [len(parts) for parts in alone] == [2] * 5
+    assert same(batches(CONFIG, first=3), alone[3:])
+    assert same(batches(with_workers(2)), alone)
+    assert same(batches(with_workers(1), first=2), alone[2:])
+
+
+def test_two_processes_see_the_images_of_one():
+    alone = batches(CONFIG)
+    halves = [batches(CONFIG, rank=rank, world=2) for rank in (0, 1)]
+    for step, parts in enumerate(alone):
+        ids = [i for half in (0, 1) for r in (0, 1) for i in halves[r][step][half].image_ids]
+        assert ids == [i for part in parts for i in part.image_ids]
+
+
+class Broken:
+    """Shapes with an image that cannot be read, at module level so that workers can unpickle it."""
+
+    def __init__(self) -> None:
+        self.shapes = small_shapes()
+        self.num_classes = self.shapes.num_classes
+        self.image_ids = self.shapes.image_ids
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int):
+        if index == 2:
+            raise ValueError("cannot read photo.jpg: cut off")
+        return self.shapes[index]
+
+
+class Deadly(Broken):
+    def __getitem__(self, index: int):
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.shapes[index]
+
+
+class Slow(Broken):
+    def __getitem__(self, index: int):
+        time.sleep(0.05)
+        return self.shapes[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_sample_is_told_in_one_sentence(workers):
+    config, data = with_workers(workers), Broken()
+    with pytest.raises(UserError) as caught:
+        list(Loader(data, make_order(data, config), config, small_config()))
+    assert str(caught.value) == "cannot read photo.jpg: cut off"
+
+
+def test_a_dead_worker_is_told():
+    config, data = with_workers(1), Deadly()
+    loader = iter(Loader(data, make_order(data, config), config, small_config()))
+    with pytest.raises(WorkerDiedError, match=r"has died.*fewer --workers"):
+        list(loader)
+
+
+def test_ctrl_c_does_not_kill_workers():
+    """A terminal sends SIGINT to all; the worker must still deliver this step's batch."""
+    config, data = with_workers(1, steps=12), Slow()
+    loader = iter(Loader(data, make_order(data, config), config, small_config()))
+    next(loader)
+    children = [int(p) for p in _descendants(os.getpid())]
+    before = signal.signal(signal.SIGINT, lambda *a: None)
+    try:
+        for pid in children:
+            os.kill(pid, signal.SIGINT)
+        assert len(list(loader)) == 11
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_waiting_is_measured():
+    config, data = with_workers(0, accumulate=1, steps=3), Slow()
+    loader = Loader(data, make_order(data, config), config, small_config())
+    for _ in loader:
+        assert 4 * 0.05 <= loader.waited < 2
+
+
+def _descendants(pid: int) -> list[str]:
+    """Worker processes: children of the fork server, which is a child of this one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    parent = file.read().rsplit(")", 1)[1].split()[1]
+            except OSError:  # it ended meanwhile
+                continue
+            if parent == str(pid):
+                found += [name, *_descendants(int(name))]
+    return found
+
+
+def test_threads_may_run_while_workers_start():
+    """The reason for the fork server: a lock that a thread holds would be locked for ever."""
+    lock = threading.Lock()
+    with lock:
+        assert len(batches(with_workers(1, steps=1))) == 1
