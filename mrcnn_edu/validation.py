@@ -55,8 +55,8 @@ def validate(
     model.eval()
     try:
         line: dict[str, Any] = {"step": step, **validation_losses(model, dataset, config, group)}
+        results = coco_results(model, dataset, progress=False)  # each process its share
         if group.first:
-            results = coco_results(model, dataset, progress=False)
             truth = dataset.coco_gt()
             for kind, iou_type in _KINDS.items():
                 line[kind] = coco_metrics(truth, results, iou_type)
