@@ -29,8 +29,10 @@ class StageExplorer(Widget):
     probe = traitlets.List([96.0, 96.0]).tag(sync=True)  # x, y in pixels
     size = traitlets.List([0, 0]).tag(sync=True)  # H, W
     image = traitlets.Bytes().tag(sync=True)  # uint8 [H, W, 3]
-    trunk = traitlets.List().tag(sync=True)  # of C2 … C5: {channels, height, width, stride}
-    pyramid = traitlets.List().tag(sync=True)  # of P2 … P5
+    trunk = traitlets.List(traitlets.Dict()).tag(
+        sync=True
+    )  # of C2 … C5: {channels, height, width, stride}
+    pyramid = traitlets.List(traitlets.Dict()).tag(sync=True)  # of P2 … P5
     features = traitlets.Bytes().tag(sync=True)  # uint8, all maps [H_l, W_l, C_l], trunk first
     cells = traitlets.Bytes().tag(sync=True)  # float32: of P2 … P6 the anchors [a, 4] of a cell
     rpn = traitlets.Bytes().tag(sync=True)  # float32 [A, 5]: objectness 0..1 and deltas
@@ -63,11 +65,15 @@ class StageExplorer(Widget):
         Raises:
             ValueError: the record has no detections yet.
         """
-        if not record.detections:
-            raise ValueError("The record has no detections; give model.detect(record).")
+        if not record.detections or record.detections[index].masks is None:
+            raise ValueError(
+                "The record has no detections with masks; give model.detect(record) of a Mask R-CNN."
+            )
         height, width = record.image_sizes[index]
         maps = [m[index].detach().cpu() for m in [*record.trunk_maps, *record.pyramid[:4]]]
         found = record.detections[index]
+        masks = found.masks
+        assert masks is not None  # seen above
         good = found.scores >= min_score
         best = record.proposals[index]
         objectness = record.objectness[index].detach().sigmoid()[:, None]  # [A, 1]
@@ -99,7 +105,7 @@ class StageExplorer(Widget):
                     [found.boxes, found.scores[:, None], found.labels[:, None].float()], dim=1
                 )[good]
             ),
-            masks=(found.masks[good].cpu() * 255).round().byte().numpy().tobytes(),
+            masks=(masks[good].cpu() * 255).round().byte().numpy().tobytes(),
             names=list(names),
         )
 
