@@ -47,7 +47,7 @@ def draw() -> "Figure":
         show_image(axis, features[0], name, **GREY)
         axis.set(xlim=VIEW[:2], ylim=VIEW[2:])
         draw_reading(axis, name, features.shape[-2:])
-        show_boxes(axis, [box], BLUE)
+        show_boxes(axis, [box], BLUE, zorder=5)
         show_image(axes[1, column], output[0, 0], **GREY)
         for q in range(BINS):
             for p in range(BINS):
