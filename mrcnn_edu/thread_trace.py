@@ -120,9 +120,11 @@ def trace(kernel: Callable, blocks: int | tuple, threads: int | tuple, *argument
     grid, block = _three(blocks), _three(threads)
     cuda = _Cuda(grid, block)
     function = _rebuild(kernel, cuda)
-    names = list(inspect.signature(function).parameters)
-    given = []
-    for name, value in zip(names, arguments, strict=True):
+    parameters = inspect.signature(function).parameters.values()
+    names = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+    names += [f"argument {k}" for k in range(len(names), len(arguments))]
+    given: list[Any] = []
+    for name, value in zip(names, arguments, strict=False):  # a wrong number fails when called
         if isinstance(value, np.ndarray):
             found.sizes[name] = value.size
             value = _Recorded(value, name, cuda, found)
@@ -174,7 +176,7 @@ def draw_trace(axis: "Axes", trace: Trace, above: str, below: str) -> None:
         style = "--" if a.kind == "atomic" else "-"
         axis.plot([x, at], [y + 0.2 * side, height[a.array] - 0.2 * side], style,
                   color=colour, linewidth=1.2, zorder=1)  # fmt: skip
-    axis.set(xlim=(-3, width + 0.2), ylim=(-0.35, 2.35), xticks=[], yticks=[])
+    axis.set(xlim=(-0.14 * width - 0.4, width + 0.2), ylim=(-0.35, 2.35), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
 

@@ -1,0 +1,148 @@
+"""Wrong answers to the exercises of chapter 07: {check: {what is wrong: (answer, message)}}."""
+
+import pytest
+
+cuda = pytest.importorskip("numba.cuda")
+
+
+def row_without_guard(a, row, out):
+    x, y = cuda.grid(2)
+    out[y, x] = a[y, x] + row[x]
+
+
+def row_with_a_guard_one_too_wide(a, row, out):
+    x, y = cuda.grid(2)
+    if y < out.shape[0] and x <= out.shape[1]:
+        out[y, x] = a[y, x] + row[x]
+
+
+def row_with_x_and_y_swapped_in_the_guard(a, row, out):
+    x, y = cuda.grid(2)
+    if x < out.shape[0] and y < out.shape[1]:
+        out[x, y] = a[x, y] + row[y]
+
+
+def row_with_swapped_indices(a, row, out):
+    x, y = cuda.grid(2)
+    if y < out.shape[0] and x < out.shape[1]:
+        out[x, y] = a[x, y] + row[y]
+
+
+def row_adds_the_wrong_one(a, row, out):
+    x, y = cuda.grid(2)
+    if y < out.shape[0] and x < out.shape[1]:
+        out[y, x] = a[y, x] + row[y]
+
+
+def counts_numbers(addresses):
+    return len(set(addresses))
+
+
+def counts_bytes(addresses):
+    return -(-4 * len(addresses) // 32)
+
+
+def counts_the_span(addresses):
+    return (max(addresses) - min(addresses)) // 32 + 1 if addresses else 0
+
+
+def counts_from_the_first(addresses):
+    return len({(a - min(addresses)) // 32 for a in addresses})
+
+
+def counts_changes(addresses):
+    sectors = [a // 32 for a in addresses]
+    return sum(i == 0 or s != sectors[i - 1] for i, s in enumerate(sectors))
+
+
+def pool_assigns(gradient, argmax, out):
+    c, b = cuda.grid(2)
+    if b < gradient.shape[0] and c < gradient.shape[1] and argmax[b, c] >= 0:
+        out[argmax[b, c], c] = gradient[b, c]
+
+
+def pool_races(gradient, argmax, out):
+    c, b = cuda.grid(2)
+    if b < gradient.shape[0] and c < gradient.shape[1] and argmax[b, c] >= 0:
+        out[argmax[b, c], c] += gradient[b, c]
+
+
+def pool_forgets_empty_bins(gradient, argmax, out):
+    c, b = cuda.grid(2)
+    if b < gradient.shape[0] and c < gradient.shape[1]:
+        cuda.atomic.add(out, (argmax[b, c], c), gradient[b, c])
+
+
+def pool_without_guard(gradient, argmax, out):
+    c, b = cuda.grid(2)
+    if argmax[b, c] >= 0:
+        cuda.atomic.add(out, (argmax[b, c], c), gradient[b, c])
+
+
+def scatters(gradient, weight, out):
+    b = cuda.grid(1)
+    if b < gradient.size:
+        for i in range(out.size):
+            cuda.atomic.add(out, i, weight[b, i] * gradient[b])
+
+
+def scatters_plainly(gradient, weight, out):
+    b = cuda.grid(1)
+    if b < gradient.size:
+        for i in range(out.size):
+            out[i] += weight[b, i] * gradient[b]
+
+
+def transposes(gradient, weight, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        total = 0.0
+        for b in range(gradient.size):
+            total += weight[i, b] * gradient[b]
+        out[i] = total
+
+
+def adds_to_what_was_there(gradient, weight, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        for b in range(gradient.size):
+            out[i] += weight[b, i] * gradient[b]
+
+
+def gathers_without_guard(gradient, weight, out):
+    i = cuda.grid(1)
+    total = 0.0
+    for b in range(gradient.size):
+        total += weight[b, i] * gradient[b]
+    out[i] = total
+
+
+WRONG = {
+    "check_add_row": {
+        "no guard": (row_without_guard, "is y guarded?"),
+        "a guard one too wide": (row_with_a_guard_one_too_wide, "one less than the size"),
+        "x along the rows": (row_with_x_and_y_swapped_in_the_guard, "let x be the last index"),
+        "indices swapped": (row_with_swapped_indices, "Do you take y for x?"),
+        "row[y]": (row_adds_the_wrong_one, "out[y, x] = a[y, x] + row[x], on"),
+    },
+    "check_count_sectors": {
+        "counts numbers": (counts_numbers, "128 bytes: 4 sectors"),
+        "counts bytes": (counts_bytes, "fetched once"),
+        "counts the span": (counts_the_span, "no two share a sector"),
+        "sectors from the first address": (counts_from_the_first, "multiples of 32"),
+        "counts changes": (counts_changes, "met alternately"),
+    },
+    "check_pool_scatter": {
+        "assigns": (pool_assigns, "Add, do not assign"),
+        "races": (pool_races, "use cuda.atomic.add"),
+        "forgets empty bins": (pool_forgets_empty_bins, "As an index, −1"),
+        "no guard": (pool_without_guard, "guard both"),
+    },
+    "check_gather": {
+        "scatters atomically": (scatters, "let it ask all bins"),
+        "scatters plainly": (scatters_plainly, "not one a bin"),
+        "transposes the matrix": (transposes, "weight[b, i]."),
+        "adds to what was there": (adds_to_what_was_there, "not zeroed"),
+        "no guard": (gathers_without_guard, "where is the guard?"),
+    },
+}
