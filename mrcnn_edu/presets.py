@@ -75,6 +75,7 @@ PRESETS: dict[str, ModelConfig] = {
     "x101_64x4d_fpn": dataclasses.replace(R50_FPN, trunk="resnext101_64x4d"),
     "r50_fpn_v2": R50_FPN_V2,
     "faster_r50_fpn": FASTER,
+    "faster_r50_fpn_v2": dataclasses.replace(R50_FPN_V2, mask_head="none"),
     "keypoint_r50_fpn": KEYPOINT,
     "tiny_fpn": TINY_FPN,
     "tiny_c4": TINY_C4,
@@ -151,8 +152,8 @@ def preset(name: str, dialect: Dialect | None = None) -> ModelConfig:
         )
     if dialect == "torchvision":
         return config
-    if name == "r50_fpn_v2":
-        raise UserError("r50_fpn_v2 is torchvision's own recipe and exists in no other dialect.")
+    if name.endswith("_v2"):
+        raise UserError(f"{name} is torchvision's own recipe and exists in no other dialect.")
     habits = _DETECTRON2 if dialect == "detectron2" else _PAPER
     changes = habits | _COUNTS[dialect, config.neck == "fpn"]
     if config.trunk in ("resnet50", "resnet101"):

@@ -26,7 +26,7 @@ FLOORS = [
     ["data"],
     ["coco_ap", "detection_log"],
     ["checkpoint", "evaluate", "order", "schedule", "optimizer", "precision", "distributed"],
-    ["stop", "run_log", "batches", "draw", "run_folder", "thread_trace"],
+    ["stop", "run_log", "batches", "draw", "run_folder", "thread_trace", "weights"],
     ["loader", "validation", "train_checks"],
     ["train"],
     ["show"],

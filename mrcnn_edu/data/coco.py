@@ -76,6 +76,10 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         self.class_names: list[str] = [c["name"] for c in categories]
         self.num_classes: int = len(categories)
         self.num_keypoints: int = max((len(c.get("keypoints", ())) for c in categories), default=0)
+        # The labels whose objects have joints: of COCO's and Shapes' classes only the person.
+        self.keypoint_labels: frozenset[int] = frozenset(
+            k for k, category in enumerate(categories, start=1) if category.get("keypoints")
+        )
         self._label_of = {category: k + 1 for k, category in enumerate(self.category_ids)}
         self._head = {k: v for k, v in ground_truth.items() if k not in ("images", "annotations")}
         self.images: list[dict[str, Any]] = sorted(ground_truth["images"], key=lambda i: i["id"])
@@ -134,12 +138,19 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         return coco
 
     def _completed(self, annotation: dict[str, Any], index: int) -> dict[str, Any]:
-        """An annotation with the two fields that pycocotools reads and many files leave out."""
+        """An annotation with the fields that pycocotools reads and many files leave out.
+
+        Where some class has joints, pycocotools reads those of every object: one without has none
+        that are labelled.
+        """
         if "area" not in annotation:
             image = self.images[index]
             rle = segmentation_to_rle(annotation["segmentation"], image["height"], image["width"])
             annotation["area"] = float(rle_ops.area(rle))
         annotation.setdefault("iscrowd", 0)
+        if self.num_keypoints:
+            points = annotation.setdefault("keypoints", [0] * (3 * self.num_keypoints))
+            annotation.setdefault("num_keypoints", sum(v > 0 for v in points[2::3]))
         return annotation
 
     def target(self, index: int) -> Target:

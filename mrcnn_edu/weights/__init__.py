@@ -1,0 +1,12 @@
+"""Other people's weights: torchvision's and detectron2's detectors, ImageNet's trunks.
+
+With the same weights this package gives the same outputs, so published models can be used, measured
+and trained on. :func:`load_detector` builds one to detect with, :func:`begin_from` prepares one for
+training, :func:`to_torchvision` leads back. No file is trusted: none of them can run code here.
+Chapter 13.
+"""
+
+from mrcnn_edu.weights.load import Beginning, begin_from, load_detector
+from mrcnn_edu.weights.torchvision import to_torchvision
+
+__all__ = ["Beginning", "begin_from", "load_detector", "to_torchvision"]
