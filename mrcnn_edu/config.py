@@ -122,6 +122,7 @@ class ModelConfig:
     keypoint_pool: int = 14
     keypoint_convs: int = 8
     keypoint_channels: int = 512
+    keypoint_shift: float = 0.5  # taken off joints in COCO results; torchvision's weights want 0
 
     # Detections.
     score_threshold: float = 0.05

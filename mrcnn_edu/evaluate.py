@@ -8,7 +8,7 @@ average precision. Chapter 11.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def coco_results(
                 (image.shape[1], image.shape[2]),
                 dataset.to_category_id,
                 model.config,
+                getattr(dataset, "keypoint_labels", None),
             )
             for i, image, detections in zip(indices, images, predict(model, images), strict=True)
         ]
@@ -161,18 +162,24 @@ def to_coco(
     image_size: tuple[int, int],
     to_category_id: Callable[[int], int],
     config: ModelConfig,
+    keypoint_labels: Collection[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Write the detections of one image as COCO results.
+
+    COCO's joints are pixel indices, ours places: half a pixel is taken off, as half a pixel was
+    added to those of the targets.
 
     Args:
         detections: in pixels of the image.
         image_id: the id to write.
         image_size: (height, width) of the image, to which the masks are pasted.
         to_category_id: label 1..K -> category id.
-        config: ``mask_paste`` and ``mask_threshold`` of it are used.
+        config: ``mask_paste``, ``mask_threshold`` and ``keypoint_shift`` of it are used.
+        keypoint_labels: the labels whose objects have joints; None: all.
 
     Returns:
-        one dictionary a detection; without ``segmentation`` if the model has no mask head.
+        one dictionary a detection; with ``segmentation`` if the model has a mask head, and with
+        ``keypoints``, x, y and 1 of each joint, if it has a keypoint head.
     """
     xywh = box_ops.to_xywh(detections.boxes).tolist()
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
@@ -196,6 +203,12 @@ def to_coco(
         for result, rle in zip(results, rles, strict=True):
             counts = rle["counts"].decode("ascii")
             result["segmentation"] = {"size": rle["size"], "counts": counts}
+    if detections.keypoints is not None:
+        shift = torch.tensor([config.keypoint_shift, config.keypoint_shift, 0.0])
+        joints = (detections.keypoints.cpu() - shift).flatten(1).tolist()  # [D, 3 · J]
+        for result, label, numbers in zip(results, labels, joints, strict=True):
+            if keypoint_labels is None or label in keypoint_labels:
+                result["keypoints"] = [round(v, 3) for v in numbers]
     return results
 
 

@@ -47,6 +47,7 @@ class InMemory:
         self.dataset = dataset
         self.num_classes, self.class_names = dataset.num_classes, dataset.class_names
         self.image_ids = dataset.image_ids
+        self.keypoint_labels = getattr(dataset, "keypoint_labels", None)
         self._samples: dict[int, tuple[Tensor, Target]] = {}
 
     def __len__(self) -> int:

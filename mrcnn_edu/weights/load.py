@@ -65,6 +65,9 @@ def load_detector(
     config = preset(name, dialect or own_dialect)
     config = dataclasses.replace(config, num_classes=max(1, fit.classes_in(file)))
     config = dataclasses.replace(config, **fit.settings(file, config))
+    if file.kind == "torchvision" and config.keypoints:
+        # torchvision trains on COCO's pixel indices as they are, so indices are what comes out.
+        config = dataclasses.replace(config, keypoint_shift=0.0)
     state = fit.tensors(file, config)
     model = MaskRCNN(config)
     model.load_state_dict(state)
