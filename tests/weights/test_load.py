@@ -100,7 +100,9 @@ def test_training_begins_from_our_own_checkpoint(tiny):
             assert not torch.equal(other.weights[key], value), key
     assert len(same.notes) == 1
     assert "(a, b, c …)" in other.notes[-1]
-    with pytest.raises(UserError, match=r"does not fit this model: res5\.0\.conv1\.weight is missing"):
+    with pytest.raises(
+        UserError, match=r"does not fit this model: res5\.0\.conv1\.weight is missing"
+    ):
         begin_from(str(path), "tiny_c4", preset("tiny_c4"), list("abcdefghij"), seed=3)
 
 
