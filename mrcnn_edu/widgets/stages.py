@@ -66,9 +66,7 @@ class StageExplorer(Widget):
             ValueError: the record has no detections yet.
         """
         if not record.detections or record.detections[index].masks is None:
-            raise ValueError(
-                "The record has no detections with masks; give model.detect(record) of a Mask R-CNN."
-            )
+            raise ValueError("The record has no detections with masks; give model.detect(record).")
         height, width = record.image_sizes[index]
         maps = [m[index].detach().cpu() for m in [*record.trunk_maps, *record.pyramid[:4]]]
         found = record.detections[index]
