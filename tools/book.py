@@ -226,6 +226,7 @@ def main() -> None:
         stage(course)
     except UserError as error:
         sys.exit(str(error))
+    shutil.rmtree(BUILD / "out", ignore_errors=True)  # pages of chapters that are gone
     jupyter_book = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(SOURCE)]
     flags = ["--all", "-W", "-n", "--keep-going", "--quiet", "--path-output", str(BUILD / "out")]
     done = subprocess.run(jupyter_book + flags, check=False)

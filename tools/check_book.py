@@ -73,7 +73,8 @@ def main() -> None:
     if not (HTML / "index.html").exists():
         sys.exit("There is no book yet: make book")
     found = [p.relative_to(HTML).as_posix() for p in sorted(HTML.rglob("*.html"))]
-    pages = options.pages or [p for p in found if not p.startswith("_static/")]
+    left_out = ("_static/", "index.html")  # the first page only leads to the second
+    pages = options.pages or [p for p in found if not p.startswith(left_out)]
     sys.exit(check(HTML, pages, options.screenshots))
 
 

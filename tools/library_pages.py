@@ -96,7 +96,9 @@ def page(path: Path, chapters: list[Chapter]) -> str:
         out += ["Chapters that import it: " + ", ".join(c.link for c in used) + ".", ""]
     for piece in pieces(source):
         if piece.name:
-            out += [f"({module}.{piece.name})=", f"## `{piece.name}`", ""]
+            # Sphinx does not tell Processes from processes.
+            kind = "class." if piece.text.find(f"class {piece.name}") >= 0 else ""
+            out += [f"({kind}{module}.{piece.name})=", f"## `{piece.name}`", ""]
             out += ["```{index} " + f"{piece.name} ({module})", "```", ""]
         out += _explained(numbers(piece.docstring), chapters)
         out += _code(piece.text, piece.first_line, "python")
