@@ -30,6 +30,7 @@ FLOORS = [
     ["loader", "validation", "train_checks"],
     ["train"],
     ["show"],
+    ["report"],
     ["quickstart", "checks", "widgets"],
     ["cli"],
 ]

@@ -64,7 +64,8 @@ def test_shapes_are_written_checked_trained_and_measured(tmp_path, capsys):
     main(["evaluate", "--checkpoint", str(run), *files["val"], "--out", str(out)])
     printed = capsys.readouterr().out
     assert "4 images" in printed
-    assert {"detections.json", "metrics.json", "examples.png"} == {p.name for p in out.iterdir()}
+    numbers = {f"{name}.json" for name in ("detections", "metrics", "classes", "errors", "curves")}
+    assert numbers | {"examples.png", "curves.png"} == {p.name for p in out.iterdir()}
     assert set(json.loads((out / "metrics.json").read_text())) == {"box", "mask"}
     assert "mrcnn-edu: " in refuse(
         capsys, "data", "shapes", "--out", sets, "--split", "val", "--count", 4
@@ -192,6 +193,34 @@ def test_a_truncated_image_is_named_in_evaluation(checkpoint, tmp_path, capsys):
     shutil.rmtree(tmp_path / "val")
     message = refuse(capsys, "evaluate", "--checkpoint", tmp_path / "m.safetensors", *files.split())
     assert "no image folder" in message
+
+
+def test_results_of_anybody_are_measured(tmp_path, capsys):
+    """A results file and an annotation file; the images need not be there."""
+    main(f"data shapes --out {tmp_path} --split val --count 3 --image-size 64".split())
+    capsys.readouterr()
+    annotations = tmp_path / "annotations/instances_val.json"
+    shutil.rmtree(tmp_path / "val")
+    found = [
+        {k: a[k] for k in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 0.5}
+        for a in json.loads(annotations.read_text())["annotations"]
+    ]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(found))
+    command = ["evaluate", "--annotations", annotations, "--results"]
+    main([*map(str, command), str(results), "--out", str(tmp_path / "out")])
+    assert "no ground truth in this range" in capsys.readouterr().out
+    assert "examples.png" not in {p.name for p in (tmp_path / "out").iterdir()}
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["mask"]["AP"] == 100
+
+    assert "either --checkpoint or --results" in refuse(capsys, "evaluate")
+    assert "There is no file" in refuse(capsys, *command, tmp_path / "nowhere.json")
+    assert "not a file of COCO results" in refuse(capsys, *command, annotations)
+    results.write_text(json.dumps(found)[:-9])
+    assert "is not JSON" in refuse(capsys, *command, results)
+    results.write_text(json.dumps([found[0] | {"image_id": 99}]))
+    assert "another data set or split" in refuse(capsys, *command, results)
+    assert "must be 1 or more" in refuse(capsys, *command, results, "--max-detections", "0")
 
 
 def test_a_longer_short_side_lets_the_long_side_grow(tmp_path):

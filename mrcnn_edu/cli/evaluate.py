@@ -1,53 +1,133 @@
-"""``mrcnn-edu evaluate``: a checkpoint measured on a data set."""
+"""``mrcnn-edu evaluate``: a checkpoint, or a file of results, measured on a data set."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
+from mrcnn_edu.data.coco import CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.draw import save_examples
+from mrcnn_edu.distributed import processes
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_results
-from mrcnn_edu.provenance import write_json
-from mrcnn_edu.quickstart import measure, metrics_table
+from mrcnn_edu.report import (
+    PICTURES_FILE,
+    error_table,
+    make_report,
+    save_pictures,
+    save_report,
+    summary_table,
+)
 
 
 @dataclass
 class Evaluate:
-    """Measure a checkpoint on a data set as COCO does."""
+    """Measure a checkpoint, or a file of results, on a data set as COCO does.
 
-    checkpoint: Path
+    With torchrun, each process takes its share of the images. With --out, an evaluation that was
+    interrupted goes on where it was.
+    """
+
+    checkpoint: Path | None = None
     """A model.safetensors, or the run folder that holds one."""
+    results: Path | None = None
+    """Instead of a checkpoint: detections in COCO's results format. Needs no --images."""
     data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
     max_detections: int = 100
     """Detections of an image that count. Dense sets such as nuclei need 300."""
+    batch_size: int = 1
+    """Images at a time."""
     out: Path | None = None
-    """Folder for detections.json, metrics.json and examples.png; nothing is written without it."""
+    """Folder for detections, numbers, classes, mistakes, curves and pictures; else none is kept."""
     device: Device = "cpu"
 
     def run(self) -> None:
         """Run the command."""
+        if (self.checkpoint is None) == (self.results is None):
+            raise UserError("Give either --checkpoint or --results, to say what is to be measured.")
+        for name in ("max_detections", "batch_size"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is {getattr(self, name)}; it must be 1 or more.")
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)  # a bad folder fails now, not in the end
+        if self.results is not None:
+            dataset = self._data_for_results()
+            self._report(dataset, read_results(self.results), Console())
+            return
+        assert self.checkpoint is not None
         loaded = load_model(self.checkpoint)
         dataset = self.data.load("val")
         _check_classes(loaded.categories.names, dataset)
+        with processes(find_device(self.device)) as group:
+            model = loaded.model.to(group.device)
+            model.config = dataclasses.replace(
+                model.config, detections_per_image=self.max_detections
+            )
+            with mistakes_of_the_user():  # an image that cannot be read
+                results = coco_results(model, dataset, self.batch_size, folder=self.out)
+            if group.first:
+                self._report(dataset, results, Console())
+
+    def _report(self, dataset: Any, results: list[dict[str, Any]], console: Console) -> None:
+        """Print the numbers; write everything, and pictures where there are images."""
+        truth = dataset.coco_gt().dataset
+        report = make_report(truth, results, self.max_detections)
+        console.print(summary_table(report))
+        console.print(error_table(report))
         if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)  # a bad folder fails now, not in the end
-        model = loaded.model.to(find_device(self.device))
-        model.config = dataclasses.replace(model.config, detections_per_image=self.max_detections)
-        with mistakes_of_the_user():  # an image that cannot be read
-            results = coco_results(model, dataset)
-        metrics = measure(dataset, results, self.max_detections)
-        Console().print(metrics_table(metrics, f"{len(dataset)} images"))
-        if self.out is not None:
-            write_json(self.out / "detections.json", results)
-            write_json(self.out / "metrics.json", metrics)
-            save_examples(self.out / "examples.png", model, dataset, range(min(6, len(dataset))))
+            save_report(self.out, report)
+            if not _without_images(dataset):
+                chosen = range(min(6, len(dataset)))
+                with mistakes_of_the_user():
+                    save_pictures(self.out / PICTURES_FILE, dataset, results, chosen)
+            console.print(f"Everything is in [bold]{self.out}/[/].", soft_wrap=True)
+
+    def _data_for_results(self) -> Any:
+        """The data set; with annotations alone, one that has no images."""
+        if self.data.images is not None or self.data.annotations is None:
+            return self.data.load("val")
+        with mistakes_of_the_user():
+            truth = _read_json(self.data.annotations, "annotations")
+            return CocoFormatDataset(truth, str(self.data.annotations))
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read a file of COCO results.
+
+    Raises:
+        UserError: there is none, or it is not a list of dictionaries.
+    """
+    results = _read_json(path, "results")
+    if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
+        raise UserError(
+            f"{path} is not a file of COCO results, which is a list of dictionaries with image_id, "
+            "category_id, score and bbox, segmentation or keypoints. (Annotations go to "
+            "--annotations.)"
+        )
+    return results
+
+
+def _read_json(path: Path, what: str) -> Any:
+    if not path.is_file():
+        raise UserError(f"There is no file {path} with {what}.")
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); if it was copied or downloaded, do so again."
+        ) from error
+
+
+def _without_images(dataset: Any) -> bool:
+    return type(dataset) is CocoFormatDataset
 
 
 def _check_classes(names: Sequence[str], dataset: Dataset) -> None:
