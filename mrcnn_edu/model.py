@@ -146,7 +146,7 @@ class MaskRCNN(nn.Module):
             -(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2)
         )
         mean, std = (
-            torch.tensor(values, device=images[0].device)[:, None, None]  # [3, 1, 1]
+            images[0].new_tensor(values)[:, None, None]  # [3, 1, 1]
             for values in (self.config.pixel_mean, self.config.pixel_std)
         )
         padded = [

@@ -14,7 +14,9 @@ from pycocotools.coco import COCO
 
 from mrcnn_edu.checkpoint import Categories, load_model, save_model
 from mrcnn_edu.cli import main
+from mrcnn_edu.config import ModelConfig, from_json
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.presets import TINY_FPN
 from tests.fake_data import small_config
 
 DATA = os.environ.get("MRCNN_DATA")
@@ -244,3 +246,23 @@ def test_an_unknown_option_is_refused(capsys):
     assert caught.value.code != 0
     printed = capsys.readouterr()
     assert "learning-rate" in printed.err + printed.out
+
+
+def test_configurations_are_printed_and_compared(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    main(["config"])
+    assert "r101_c4" in capsys.readouterr().out
+    main(["config", "tiny_fpn", "--json"])
+    assert from_json(ModelConfig, capsys.readouterr().out) == TINY_FPN
+    main(["config", "r50_fpn", "--against-dialect", "detectron2", "--json"])
+    changed = json.loads(capsys.readouterr().out)
+    assert changed["roi_aligned"] == [False, True]
+    assert changed["anchor_rounding"] == ["round", "none"]
+    assert "num_classes" not in changed
+    main(["config", "r50_c4", "--dialect", "paper", "--against", "r50_fpn"])
+    printed = capsys.readouterr().out
+    assert "r50_c4 (paper)" in printed
+    assert "2000, 300" in printed
+    main(["config", "r50_fpn", "--against", "r50_fpn", "--against-dialect", "torchvision"])
+    assert "are the same" in capsys.readouterr().out
+    assert "did you mean 'r50_fpn'" in refuse(capsys, "config", "r50fpn")

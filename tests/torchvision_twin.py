@@ -1,8 +1,11 @@
-"""torchvision's Mask R-CNN with the weights of one of ours, to compare them stage by stage."""
+"""torchvision's detectors with the weights of one of ours, to compare them stage by stage."""
+
+import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -10,57 +13,116 @@ from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import BELOW, BETWEEN, sample_balanced
 from mrcnn_edu.model import MaskRCNN
 
-PREFIXES = {
-    "trunk.stem.0.": "backbone.body.conv1.",
-    "trunk.stem.1.": "backbone.body.bn1.",
-    **{f"trunk.stages.{i}.": f"backbone.body.layer{i + 1}." for i in range(4)},
-    **{f"fpn.lateral.{i}.0.": f"backbone.fpn.inner_blocks.{i}.0." for i in range(4)},
-    **{f"fpn.output.{i}.0.": f"backbone.fpn.layer_blocks.{i}.0." for i in range(4)},
-    "rpn.convs.0.": "rpn.head.conv.0.0.",
-    "rpn.objectness.": "rpn.head.cls_logits.",
-    "rpn.deltas.": "rpn.head.bbox_pred.",
-    "box_head.fcs.0.": "roi_heads.box_head.fc6.",
-    "box_head.fcs.1.": "roi_heads.box_head.fc7.",
-    "box_head.classes.": "roi_heads.box_predictor.cls_score.",
-    "box_head.deltas.": "roi_heads.box_predictor.bbox_pred.",
-    **{f"mask_head.convs.{i}.0.": f"roi_heads.mask_head.{i}.0." for i in range(4)},
-    "mask_head.deconv.": "roi_heads.mask_predictor.conv5_mask.",
-    "mask_head.masks.": "roi_heads.mask_predictor.mask_fcn_logits.",
-}
+RENAMES = (
+    (r"^trunk\.stem\.0\.", r"backbone.body.conv1."),
+    (r"^trunk\.stem\.1\.", r"backbone.body.bn1."),
+    (r"^trunk\.stages\.0\.", r"backbone.body.layer1."),
+    (r"^trunk\.stages\.1\.", r"backbone.body.layer2."),
+    (r"^trunk\.stages\.2\.", r"backbone.body.layer3."),
+    (r"^trunk\.stages\.3\.", r"backbone.body.layer4."),
+    (r"^fpn\.lateral\.", r"backbone.fpn.inner_blocks."),
+    (r"^fpn\.output\.", r"backbone.fpn.layer_blocks."),
+    (r"^rpn\.convs\.(\d)\.", r"rpn.head.conv.\1.0."),
+    (r"^rpn\.objectness\.", r"rpn.head.cls_logits."),
+    (r"^rpn\.deltas\.", r"rpn.head.bbox_pred."),
+    (r"^box_head\.convs\.", r"roi_heads.box_head."),
+    (r"^box_head\.classes\.", r"roi_heads.box_predictor.cls_score."),
+    (r"^box_head\.deltas\.", r"roi_heads.box_predictor.bbox_pred."),
+    (r"^mask_head\.convs\.", r"roi_heads.mask_head."),
+    (r"^mask_head\.deconv\.", r"roi_heads.mask_predictor.conv5_mask."),
+    (r"^mask_head\.masks\.", r"roi_heads.mask_predictor.mask_fcn_logits."),
+    (r"^keypoint_head\.deconv\.", r"roi_heads.keypoint_predictor.kps_score_lowres."),
+)
 BACKGROUND_ROWS = {"box_head.deltas.": 4, "mask_head.masks.": 1}
 
 
-def torchvision_name(name: str) -> str:
-    for ours, theirs in PREFIXES.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
+def torchvision_name(name: str, config: ModelConfig) -> str:
+    """What torchvision calls one of our tensors."""
+    if match := re.match(r"box_head\.fcs\.(\d)\.(\w+)", name):
+        number, what = match.groups()
+        if config.box_convs == 0:
+            return f"roi_heads.box_head.fc{6 + int(number)}.{what}"
+        return f"roi_heads.box_head.{config.box_convs + 1}.{what}"  # behind a Flatten
+    if match := re.match(r"keypoint_head\.convs\.(\d)\.0\.(\w+)", name):
+        number, what = match.groups()
+        return f"roi_heads.keypoint_head.{2 * int(number)}.{what}"  # a ReLU behind each
+    for ours, theirs in RENAMES:
+        renamed, count = re.subn(ours, theirs, name)
+        if count:
+            return renamed
     raise KeyError(name)
 
 
-def twin_of(model: MaskRCNN) -> TorchvisionMaskRCNN:
-    """Build torchvision's R50-FPN with the same weights; its unused background rows are zero."""
+def twin_of(model: MaskRCNN) -> nn.Module:
+    """Build torchvision's detector with the same weights; its unused background rows are zero."""
     c: ModelConfig = model.config
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet50",
-        weights=None,
-        norm_layer=lambda n: FrozenBatchNorm2d(n, eps=c.frozen_bn_eps),
-        trainable_layers=3,
-    )
-    theirs = TorchvisionMaskRCNN(
-        backbone, num_classes=c.num_classes + 1, min_size=c.short_side, max_size=c.long_side
-    )
+    options: dict[str, Any] = {
+        "min_size": c.short_side,
+        "max_size": c.long_side,
+        "num_classes": c.num_classes + 1,
+        "rpn_pre_nms_top_n_train": c.rpn_top_before_nms[0],
+        "rpn_pre_nms_top_n_test": c.rpn_top_before_nms[1],
+        "rpn_post_nms_top_n_train": c.rpn_top_after_nms[0],
+        "rpn_post_nms_top_n_test": c.rpn_top_after_nms[1],
+        "box_batch_size_per_image": c.box_samples,
+        "box_detections_per_img": c.detections_per_image,
+    }
+    if c.trunk_norm == "batch_norm":
+        build = (
+            detection.maskrcnn_resnet50_fpn_v2 if c.box_convs else detection.maskrcnn_resnet50_fpn
+        )
+        theirs = build(weights=None, weights_backbone=None, **options)
+    else:
+        backbone = resnet_fpn_backbone(
+            backbone_name="resnet50",
+            weights=None,
+            norm_layer=lambda n: FrozenBatchNorm2d(n, eps=c.frozen_bn_eps),
+            trainable_layers=5 - c.frozen_stages,
+        )
+        if c.keypoints:
+            theirs = detection.KeypointRCNN(backbone, num_keypoints=c.keypoints, **options)
+        elif c.mask_head == "none":
+            theirs = detection.FasterRCNN(backbone, **options)
+        else:
+            theirs = detection.MaskRCNN(backbone, **options)
     with torch.no_grad():
         state = theirs.state_dict()
-        for name, value in model.state_dict().items():
-            rows = next((n for p, n in BACKGROUND_ROWS.items() if name.startswith(p)), 0)
-            state[torchvision_name(name)].zero_()[rows:].copy_(value)
+        ours = model.state_dict()
+        assert {torchvision_name(name, c) for name in ours} == state.keys()
+        for name, value in ours.items():
+            target, skipped = state[torchvision_name(name, c)], background_rows(name)
+            target.zero_()
+            (target[skipped:] if skipped else target).copy_(value)
     return theirs
 
 
-def strip_background(name: str, value: Tensor) -> Tensor:
-    """The part of one of torchvision's tensors that ours has too."""
-    rows = next((n for p, n in BACKGROUND_ROWS.items() if name.startswith(p)), 0)
-    return value[rows:]
+def background_rows(name: str) -> int:
+    """Rows of torchvision's tensor that belong to the background, which ours does not have."""
+    return next((n for prefix, n in BACKGROUND_ROWS.items() if name.startswith(prefix)), 0)
+
+
+@torch.no_grad()
+def busy_model(config: ModelConfig, images: list[Tensor]) -> MaskRCNN:
+    """A model of random weights that proposes, and detects, as many boxes as it may."""
+    torch.manual_seed(0)
+    model = MaskRCNN(config).eval()
+    randomise_statistics(model, torch.Generator().manual_seed(0))
+    record = model(images)
+    model.rpn.objectness.weight.mul_(2 / record.objectness.std())
+    model.rpn.deltas.weight.mul_(0.3 / record.deltas.std())
+    record = model(images)
+    rois = [p.boxes for p in model.propose(record, training=False)]
+    logits, deltas = model.box_head(model.roi_features(record, rois, config.box_pool))
+    assert len(logits) > 50
+    # Every class scores about as often as every other, with a spread of 3 between RoIs.
+    scale = 3 / logits.std(dim=0)  # [K + 1]
+    model.box_head.classes.weight.mul_(scale[:, None])
+    model.box_head.classes.bias.sub_(logits.mean(dim=0)).mul_(scale)
+    model.box_head.deltas.weight.mul_(0.5 / deltas.std())
+    if model.mask_head is not None:  # masks near 0.5, where an error shows
+        masks = model.mask_head(model.roi_features(record, rois, config.mask_pool))
+        model.mask_head.masks.weight.div_(masks.std())
+    return model
 
 
 class SameSampler:
@@ -83,10 +145,12 @@ class SameSampler:
         return positives, negatives
 
 
-def randomise_frozen_statistics(model: nn.Module, generator: torch.Generator) -> None:
-    """Give frozen batch norms statistics of a trained size: activations neither die nor grow."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_var") or name.endswith(".weight"):
-            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-        elif name.endswith("running_mean") or name.endswith(".bias"):
-            buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
+def randomise_statistics(model: nn.Module, generator: torch.Generator) -> None:
+    """Give batch norms statistics of a trained size: activations neither die nor grow."""
+    for module in model.modules():
+        if not hasattr(module, "running_var"):
+            continue
+        for tensor in (module.running_var, module.weight):
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+        for tensor in (module.running_mean, module.bias):
+            tensor.copy_(0.2 * torch.randn(tensor.shape, generator=generator))

@@ -1,4 +1,4 @@
-"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | data``.
+"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | data | config``.
 
 Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
 user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from mrcnn_edu.cli.config import Config
 from mrcnn_edu.cli.data import DataCommand
 from mrcnn_edu.cli.evaluate import Evaluate
 from mrcnn_edu.cli.predict import Predict
@@ -23,6 +24,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
+    | Annotated[Config, tyro.conf.subcommand("config")]
 )
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
-from mrcnn_edu.nn.layers import Norm, conv3x3
+from mrcnn_edu.nn.layers import Norm, conv3x3, widen
 from mrcnn_edu.nn.losses import Average, divide, identity
 
 
@@ -45,7 +45,7 @@ class BoxPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map x [R, C] to logits [R, K+1] and deltas [R, K, 4], or [R, 1, 4] class-agnostic."""
-        return self.classes(x).float(), self.deltas(x).float().unflatten(1, (-1, 4))
+        return widen(self.classes(x)), widen(self.deltas(x)).unflatten(1, (-1, 4))
 
 
 class BoxHead(BoxPredictor):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrcnn_edu.nn.layers import conv3x3
+from mrcnn_edu.nn.layers import conv3x3, widen
 
 
 class KeypointHead(nn.Module):
@@ -46,7 +46,8 @@ class KeypointHead(nn.Module):
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)  # [R, channels, P, P]
         x = self.deconv(x)  # [R, J, 2P, 2P]
-        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False).float()
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return widen(x)  # [R, J, 4P, 4P]
 
 
 def keypoint_targets(keypoints: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:

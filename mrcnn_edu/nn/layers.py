@@ -131,3 +131,8 @@ def conv3x3(in_channels: int, out_channels: int, norm: Norm | None) -> ConvNorm:
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return layer
+
+
+def widen(x: Tensor) -> Tensor:
+    """At least float32: what a head returns under autocast is widened before losses see it."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

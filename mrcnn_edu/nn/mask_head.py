@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.masks import crop_to_boxes
 from mrcnn_edu.nn.box_head import RoISample, of_class
-from mrcnn_edu.nn.layers import Norm, conv3x3
+from mrcnn_edu.nn.layers import Norm, conv3x3, widen
 from mrcnn_edu.nn.losses import Average, divide, identity
 
 
@@ -56,7 +56,7 @@ class MaskHead(nn.Module):
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)  # [R, channels, P, P]
         x = F.relu(self.deconv(x), inplace=True)  # [R, channels, M, M]
-        return self.masks(x).float()  # [R, K, M, M]
+        return widen(self.masks(x))  # [R, K, M, M]
 
 
 class MLPMaskHead(nn.Module):
@@ -82,7 +82,7 @@ class MLPMaskHead(nn.Module):
         x = pooled.flatten(1)  # [R, C · P · P]
         for fc in self.fcs:
             x = F.relu(fc(x), inplace=True)  # [R, hidden]
-        return self.masks(x).float().unflatten(1, (-1, self.side, self.side))  # [R, K, M, M]
+        return widen(self.masks(x)).unflatten(1, (-1, self.side, self.side))  # [R, K, M, M]
 
 
 def build_mask_head(config: ModelConfig, in_channels: int, norm: Norm | None) -> nn.Module | None:
@@ -133,9 +133,9 @@ def mask_loss(
             )
             for s, masks in zip(samples, gt_masks, strict=True)
         ]
-    )  # [P, M, M]
+    ).to(logits)  # [P, M, M]
     if config.mask_targets_binary:
-        targets = (targets >= 0.5).float()
+        targets = (targets >= 0.5).to(logits)
     if config.mask_prediction == "softmax":
         classes = torch.where(targets >= 0.5, labels[:, None, None], 0)  # [P, M, M]
         loss = F.cross_entropy(logits, classes, reduction="sum")

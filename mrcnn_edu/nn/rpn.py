@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
+from mrcnn_edu.nn.layers import widen
 from mrcnn_edu.nn.losses import Average, divide, identity
 
 
@@ -79,7 +80,7 @@ class RPNHead(nn.Module):
                 score = object_ - background
             logits.append(score.reshape(n, -1))  # [N, H·W·a]
             deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(n, -1, 4))  # [N, H·W·a, 4]
-        return torch.cat(logits, dim=1).float(), torch.cat(deltas, dim=1).float()
+        return widen(torch.cat(logits, dim=1)), widen(torch.cat(deltas, dim=1))
 
 
 @torch.no_grad()
