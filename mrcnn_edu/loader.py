@@ -22,6 +22,10 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.order import Place, SampleOrder
 from mrcnn_edu.train_config import TrainConfig
 
+# What reading from a process that has ended raises: from torch, from its queue, or from the socket
+# through which it hands over memory.
+_SIGNS_OF_DEATH = (RuntimeError, EOFError, ConnectionError, FileNotFoundError)
+
 
 class WorkerDiedError(UserError):
     """A process that loads images has ended. What was trained is not lost."""
@@ -82,12 +86,13 @@ class Loader:
                 parts = [next(batches).to(self.device) for _ in range(self.parts)]
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "DataLoader" not in str(error):
+            except _SIGNS_OF_DEATH as error:
+                if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
                     raise
+                reason = str(error) or type(error).__name__
                 raise WorkerDiedError(
-                    f"A process that loads images has died ({error}). Mostly memory ran "
-                    "out: give fewer --workers, or more shared memory (docker run --shm-size)."
+                    f"A process that loads images has died ({reason}). Mostly memory ran out: "
+                    "give fewer --workers, or more shared memory (docker run --shm-size)."
                 ) from error
             self.waited = time.perf_counter() - start
             yield parts

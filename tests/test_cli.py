@@ -1,6 +1,7 @@
 """The command line: each command once on small data, and each mistake answered with a sentence."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -14,9 +15,13 @@ from pycocotools.coco import COCO
 
 from mrcnn_edu.checkpoint import Categories, load_model, save_model
 from mrcnn_edu.cli import main
+from mrcnn_edu.cli.train import Train
 from mrcnn_edu.config import ModelConfig, from_json
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import TINY_FPN
+from mrcnn_edu.run_log import read_evaluations
+from mrcnn_edu.schedule import scale_to_batch
+from mrcnn_edu.train_config import RECIPES, TrainConfig
 from tests.fake_data import small_config
 
 DATA = os.environ.get("MRCNN_DATA")
@@ -266,3 +271,48 @@ def test_configurations_are_printed_and_compared(capsys, monkeypatch):
     main(["config", "r50_fpn", "--against", "r50_fpn", "--against-dialect", "torchvision"])
     assert "are the same" in capsys.readouterr().out
     assert "did you mean 'r50_fpn'" in refuse(capsys, "config", "r50fpn")
+
+
+def test_a_recipe_sets_the_defaults_that_the_user_did_not(tmp_path, capsys):
+    def parsed(*options: str) -> TrainConfig:
+        caught: list[TrainConfig] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Train, "run", lambda self: caught.append(self.scaled()))
+            main(["train", *options])
+        return caught[0]
+
+    assert parsed() == RECIPES["tiny"]
+    assert parsed("--recipe", "1x") == RECIPES["1x"]
+    assert parsed("--recipe=3x", "--flip-probability", "0.1") == dataclasses.replace(
+        RECIPES["3x"], flip_probability=0.1
+    )
+    capsys.readouterr()
+    assert parsed("--recipe", "1x", "--batch-size", "2") == scale_to_batch(RECIPES["1x"], 2)
+    assert "Linear scaling, 16 → 2 images a step" in capsys.readouterr().out
+    own = parsed("--recipe", "1x", "--batch-size", "8", "--learning-rate", "0.015")
+    assert (own.learning_rate, own.steps) == (0.015, 180_000)
+    # No rule is known for Adam: what the user changes is all that changes.
+    assert parsed("--batch-size", "8") == dataclasses.replace(RECIPES["tiny"], batch_size=8)
+    assert "no recipe '1xx' (did you mean '1x'?)" in refuse(capsys, "train", "--recipe", "1xx")
+
+
+def test_training_is_measured_on_the_way(tmp_path, capsys):
+    for split, seed in (("train", 1), ("val", 2)):
+        main(
+            f"data shapes --out {tmp_path} --split {split} --count 4 --seed {seed} "
+            "--image-size 64".split()
+        )
+    val = f"--val-images {tmp_path}/val --val-annotations {tmp_path}/annotations/instances_val.json"
+    data = f"--images {tmp_path}/train --annotations {tmp_path}/annotations/instances_train.json"
+    options = "--steps 2 --batch-size 2 --short-side 64 --evaluate-every 1"
+    main(f"train --out {tmp_path}/run {options} {data} {val}".split())
+    assert [line["step"] for line in read_evaluations(tmp_path / "run")] == [1, 2]
+    main(f"train --out {tmp_path}/none {options} {data}".split())  # nothing to measure on
+    assert read_evaluations(tmp_path / "none") == []
+    with_other = json.loads((tmp_path / "annotations" / "instances_val.json").read_text())
+    with_other["categories"][0]["name"] = "whale"
+    (tmp_path / "other.json").write_text(json.dumps(with_other))
+    other = f"--val-images {tmp_path}/val --val-annotations {tmp_path}/other.json"
+    capsys.readouterr()
+    message = refuse(capsys, *f"train --out {tmp_path}/c {options} {data} {other}".split())
+    assert "validation set has other classes (whale" in message

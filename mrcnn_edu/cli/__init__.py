@@ -18,26 +18,30 @@ from mrcnn_edu.cli.train import Quickstart, Train
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.stop import TrainingInterruptedError
 
-Command = (
-    Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Predict, tyro.conf.subcommand("predict")]
-    | Annotated[DataCommand, tyro.conf.subcommand("data")]
-    | Annotated[Config, tyro.conf.subcommand("config")]
-)
+
+def command_line(arguments: Sequence[str]) -> Any:
+    """All commands as one type, with the defaults that the arguments ask for."""
+    return (
+        Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
+        | Annotated[Train, tyro.conf.subcommand("train", default=Train.default(arguments))]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[DataCommand, tyro.conf.subcommand("data")]
+        | Annotated[Config, tyro.conf.subcommand("config")]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``mrcnn-edu``; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
-    command: Any = tyro.cli(
-        Command,
-        prog="mrcnn-edu",
-        description="Mask R-CNN, built step by step: train, measure and use one.",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-    )
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        command: Any = tyro.cli(
+            command_line(arguments),
+            prog="mrcnn-edu",
+            description="Mask R-CNN, built step by step: train, measure and use one.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
         command.run()
     except TrainingInterruptedError as stopped:
         print(f"\n{stopped}", file=sys.stderr)

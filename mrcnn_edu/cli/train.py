@@ -1,6 +1,8 @@
 """``mrcnn-edu quickstart`` and ``mrcnn-edu train``."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +10,14 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
+from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import preset
 from mrcnn_edu.quickstart import quickstart
 from mrcnn_edu.run_folder import MODEL
+from mrcnn_edu.schedule import describe_scaling, scale_to_batch
 from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.train_config import TrainConfig, recipe
 
 
 @dataclass
@@ -29,17 +34,34 @@ class Quickstart:
 
 @dataclass
 class Train:
-    """Train a model from scratch, or go on with the run in --out."""
+    """Train a model, or go on with the run in --out. Under torchrun, all processes train one."""
 
     preset: str = "tiny_fpn"
-    """Which model: tiny_fpn or r50_fpn. Its number of classes follows the data."""
+    """Which model; `mrcnn-edu config` lists them. Its number of classes follows the data."""
+    recipe: str = "tiny"
+    """Which defaults the options of training have: tiny, paper, 1x, 2x, 3x or torchvision."""
     out: Path = Path("runs/train")
     """The run folder; if it holds an unfinished run, training goes on there."""
     data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
+    val_images: Path | None = None
+    """Folder of validation images, for --evaluate-every; leave it out for Shapes."""
+    val_annotations: Path | None = None
+    """COCO instances JSON that belongs to them."""
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     short_side: int | None = None
     """Scale images to this shorter side; 0 takes them as they are. Default: the preset's."""
     device: Device = "cpu"
+
+    @classmethod
+    def default(cls, arguments: Sequence[str]) -> "Train":
+        """The command before its options are read: ``--recipe`` sets the defaults of others."""
+        name = cls.recipe
+        for this, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if this == "--recipe":
+                name = following
+            elif this.startswith("--recipe="):
+                name = this.removeprefix("--recipe=")
+        return cls(recipe=name, train=recipe(name))
 
     def run(self) -> None:
         """Run the command."""
@@ -50,9 +72,51 @@ class Train:
             # The longer side may grow in COCO's proportion, 800 to 1333.
             long_side = max(config.long_side, round(self.short_side * 1333 / 800))
             config = dataclasses.replace(config, short_side=self.short_side, long_side=long_side)
-        train(config, self.train, dataset, self.out, find_device(self.device))
-        Console().print(
+        train(
+            config,
+            self.scaled(),
+            dataset,
+            self.out,
+            find_device(self.device),
+            validation=self.validation_set(dataset),
+        )
+        _say(
             f"Done: {self.out / MODEL}. Measure it with "
             f"`mrcnn-edu evaluate --checkpoint {self.out}`, with --images and --annotations of "
             "pictures it has not seen."
         )
+
+    def scaled(self) -> TrainConfig:
+        """The options, with a recipe of SGD scaled to the batch where the user did not say."""
+        base, config = recipe(self.recipe), self.train
+        if config.batch_size == base.batch_size or config.optimizer != "sgd":
+            return config
+        after = scale_to_batch(base, config.batch_size)
+        left = {
+            name: getattr(after, name)
+            for name in ("learning_rate", "steps", "warmup_steps")
+            if getattr(config, name) == getattr(base, name)
+        }
+        config = dataclasses.replace(config, **left)
+        _say(describe_scaling(base, config))
+        return config
+
+    def validation_set(self, training_set: Dataset) -> Dataset | None:
+        """What is measured during training; none without --evaluate-every, or without images."""
+        data = Data(self.val_images, self.val_annotations)
+        own = self.data.images is not None
+        if not self.train.evaluate_every or (own and data == Data()):
+            return None
+        dataset = data.load("val")
+        if list(dataset.class_names) != list(training_set.class_names):
+            raise UserError(
+                f"The validation set has other classes ({', '.join(dataset.class_names[:4])} …) "
+                f"than the training set ({', '.join(training_set.class_names[:4])} …)."
+            )
+        return dataset
+
+
+def _say(text: str) -> None:
+    """Print, in the first process only."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        Console().print(text)

@@ -1,0 +1,80 @@
+"""What is measured while training: repeatable losses, AP, a picture."""
+
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+from mrcnn_edu.distributed import Processes
+from mrcnn_edu.evaluate import coco_metrics, coco_results
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.validation import score, validate, validation_losses
+from tests.fake_data import small_config, small_shapes
+
+ALONE = Processes(0, 1, "cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MaskRCNN(small_config()).train()
+
+
+def test_an_evaluation_is_repeatable_and_leaves_the_model_in_its_mode(model, tmp_path):
+    data = small_shapes(3)
+    first = validate(model, data, TrainConfig(), 7, tmp_path, ALONE)
+    again = validate(model, data, TrainConfig(flip_probability=1), 7, tmp_path, ALONE)
+    assert model.training
+    assert {k: v for k, v in first.items() if k != "seconds"} == {
+        k: v for k, v in again.items() if k != "seconds"
+    }
+    assert first["step"] == 7
+    results = coco_results(model, data, progress=False)
+    assert first["mask"] == coco_metrics(data.coco_gt(), results, "segm")
+    with Image.open(tmp_path / "detections_0000007.png") as picture:
+        assert picture.width > 100
+
+
+class Part:
+    """Some images of a data set."""
+
+    def __init__(self, dataset, indices):
+        self.dataset, self.indices = dataset, indices
+        self.num_classes = dataset.num_classes
+        self.image_ids = [dataset.image_ids[i] for i in indices]
+
+    def __getitem__(self, index):
+        return self.dataset[self.indices[index]]
+
+    def __len__(self):
+        return len(self.indices)
+
+
+def test_losses_are_means_over_images(model):
+    model.eval()
+    data = small_shapes(4)
+    halves = [
+        validation_losses(model, Part(data, part), TrainConfig(), ALONE)
+        for part in ([0, 1], [2, 3])
+    ]
+    whole = validation_losses(model, data, TrainConfig(), ALONE)
+    for name, value in whole.items():
+        assert value == pytest.approx((halves[0][name] + halves[1][name]) / 2, abs=2e-6)
+    parts = [v for k, v in whole.items() if k != "loss"]
+    assert whole["loss"] == pytest.approx(sum(parts), abs=1e-5)
+
+
+def test_the_better_of_two():
+    assert score({"mask": {"AP": 3.0}, "box": {"AP": 9.0}}) == 3
+    assert score({"box": {"AP": 9.0}}) == 9
+    assert score({"mask": {"AP": None}, "box": {"AP": 9.0}}) == 9
+    assert score({}) == float("-inf")
+
+
+def test_seeds_choose_the_rois(model):
+    data = small_shapes(2)
+    one = validation_losses(model, data, TrainConfig(), ALONE)
+    other = validation_losses(model, data, dataclasses.replace(TrainConfig(), seed=1), ALONE)
+    assert one != other
