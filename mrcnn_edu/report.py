@@ -29,6 +29,7 @@ NAMES: dict[IouType, str] = {"bbox": "box", "segm": "mask", "keypoints": "keypoi
 NOTHING = "no ground truth"
 METRICS_FILE, CLASSES_FILE, ERRORS_FILE = "metrics.json", "classes.json", "errors.json"
 CURVES_FILE, CURVES_PICTURE, PICTURES_FILE = "curves.json", "curves.png", "examples.png"
+_SIDE = 400  # small images are enlarged to about this many pixels, so that labels are small
 
 
 @dataclass(frozen=True)
@@ -263,8 +264,9 @@ def save_pictures(
         boxes = torch.tensor([_box(r) for r in found]).reshape(-1, 4)
         nothing = torch.zeros(image.shape[1:], dtype=torch.uint8)
         masks = (_mask(r, nothing) for r in found)
-        shown = overlay(image, boxes, texts, masks, colours)
-        pairs.append((draw_target(image, target, dataset.class_names), shown))
+        scale = max(1, round(_SIDE / max(image.shape[1:])))
+        shown = overlay(image, boxes, texts, masks, colours, scale)
+        pairs.append((draw_target(image, target, dataset.class_names, scale), shown))
     save_comparison(path, pairs)
 
 

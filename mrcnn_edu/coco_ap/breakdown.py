@@ -23,10 +23,10 @@ from mrcnn_edu.coco_ap.load import Bools, Floats, Ints, IouType, load_results, l
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which an object is found, up to which it is not met
 KINDS = {
-    "class": "the wrong class, in the right place",
-    "localisation": "the right class, in about the right place",
-    "both": "the wrong class, in about the right place",
-    "duplicate": "an object that a better detection has found",
+    "class": "right place, wrong class",
+    "localisation": "right class, only near the place",
+    "both": "wrong class, only near a place",
+    "duplicate": "an object that is found already",
     "background": "no object there",
     "missed": "an object that nobody found",
 }
