@@ -370,7 +370,7 @@ function render({ model, el }) {
     for (const [key, weight] of sums) {
       const [i, j] = key.split(",").map(Number);
       svg("rect", { x: j, y: i, width: 1, height: 1, class: "mw-roi-chosen" }, chosen);
-      svg("circle", { cx: j + 0.5, cy: i + 0.5, r: 0.42 * Math.sqrt(weight), class: "mw-roi-tap" }, dots);
+      svg("circle", { cx: j + 0.5, cy: i + 0.5, r: Math.min(0.42, 20 * px) * Math.sqrt(weight), class: "mw-roi-tap" }, dots);
     }
     const mine = path(all[index]);
     svg("path", { d: mine, stroke: "#ffffff", "stroke-width": 9 * px, "stroke-linecap": "round" }, dots);
@@ -400,7 +400,7 @@ function render({ model, el }) {
           svg("text", {
             x: place.x + cell / 2, y: place.y + cell / 2 + 4, "text-anchor": "middle",
             "font-size": Math.min(12, cell / 2.7), "pointer-events": "none",
-            style: `fill: ${inkOn(tone(value))}`, text: number(value),
+            style: `fill: ${inkOn(tone(value))}`, text: number(value, Math.abs(value) < 10 ? 2 : 1),
           }, group);
         }
       });
