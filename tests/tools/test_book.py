@@ -1,5 +1,7 @@
 """The book's staging: links of notebooks lead into the book, and dead ones stop the build."""
 
+import re
+
 import nbformat
 import pytest
 import yaml
@@ -58,6 +60,15 @@ def test_chapters_are_numbered_as_their_files_and_their_links_lead_somewhere(pat
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             book.rewrite(cell.source, set())
+
+
+def test_the_readme_links_every_chapter_by_its_question():
+    readme = (ROOT / "README.md").read_text()
+    for path in chapters():
+        chapter = book.chapter_of(path)
+        assert f"| [{chapter.number}](notebooks/{path.name}) | {chapter.title} |" in readme
+    for target in re.findall(r"\]\(((?:notebooks|figures)/[^)]+)\)", readme):
+        assert (ROOT / target).exists(), target
 
 
 def test_a_run_is_kept_until_its_notebook_changes(tmp_path, monkeypatch, capsys):
