@@ -1,0 +1,103 @@
+"""Parameters and multiply-adds of every preset, beside published numbers.
+
+    python -m benchmarks.counts
+
+Counted on the meta device: shapes without memory or time. An image of 800 × 1088 pixels (800 × 1066
+padded), detectron2's number of proposals in the box head and 100 detections in the others;
+multiply-adds of convolutions and matrix products as torch.utils.flop_counter sees them, halved.
+Trunks' norms, RoIAlign, NMS and pasting are not in it. Writes results/counts.json.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import table
+from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.presets import PRESETS, preset
+from mrcnn_edu.provenance import provenance, write_json
+
+IMAGE = (800, 1088)
+TINY_IMAGE = (192, 192)
+DETECTIONS = 100
+# Parameters: torchvision's weights' meta data (91 classes; 2 for keypoints), norms' included where
+# they are trained. With GMAC: detectron2's models as Papers with Code lists them (80 classes, in
+# millions; the mean over 100 COCO images): paperswithcode.com/lib/detectron2/mask-r-cnn.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "r50_fpn": {"parameters": 44_401_393, "source": "torchvision 0.29"},
+    "r50_fpn_v2": {"parameters": 46_359_409, "source": "torchvision 0.29"},
+    "faster_r50_fpn": {"parameters": 41_755_286, "source": "torchvision 0.29"},
+    "faster_r50_fpn_v2": {"parameters": 43_712_278, "source": "torchvision 0.29"},
+    "keypoint_r50_fpn": {"parameters": 59_137_258, "source": "torchvision 0.29"},
+    "r50_c4": {"parameters": 36e6, "gmac": 890, "source": "Papers with Code, detectron2"},
+    "r101_c4": {"parameters": 55e6, "gmac": 937, "source": "Papers with Code, detectron2"},
+    "r101_fpn": {"parameters": 63e6, "gmac": 290, "source": "Papers with Code, detectron2"},
+}
+
+
+def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[float, Any]:
+    """Billions of multiply-adds of one call, and what it returns."""
+    with FlopCounterMode(display=False) as counter:
+        output = module(*inputs)
+    return counter.get_total_flops() / 2e9, output
+
+
+def count(config: ModelConfig, image: tuple[int, int]) -> dict[str, Any]:
+    """Parameters, and multiply-adds of each part."""
+    with torch.device("meta"), torch.no_grad():
+        model = MaskRCNN(config).eval()
+        gmac: dict[str, float] = {}
+        gmac["trunk"], maps = multiply_adds(model.trunk, torch.zeros(1, 3, *image))
+        pyramid = maps[-1:]
+        if model.fpn is not None:
+            gmac["pyramid"], pyramid = multiply_adds(model.fpn, maps)
+        gmac["RPN"], _ = multiply_adds(model.rpn, pyramid)
+        channels, c = pyramid[0].shape[1], config
+        heads = [("box head", model.box_head, c.rpn_top_after_nms[1], c.box_pool)]
+        if model.mask_head is not None:
+            heads.append(("mask head", model.mask_head, DETECTIONS, c.mask_pool))
+        if model.keypoint_head is not None:
+            heads.append(("keypoint head", model.keypoint_head, DETECTIONS, c.keypoint_pool))
+        for name, head, rois, pool in heads:
+            before, features = multiply_adds(model.res5, torch.zeros(rois, channels, pool, pool))
+            own, _ = multiply_adds(head, features)
+            gmac[name] = before + own
+    parameters = sum(p.numel() for p in model.parameters())
+    return {
+        "parameters": parameters,
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "gmac": {name: round(value, 2) for name, value in gmac.items()},
+        "gmac_total": round(sum(gmac.values()), 1),
+    }
+
+
+def main() -> None:
+    """Count, print, write."""
+    config = {"image": IMAGE, "tiny_image": TINY_IMAGE, "detections": DETECTIONS}
+    origin = provenance(config, 0)
+    models = {}
+    for name in PRESETS:
+        own = name.startswith("tiny") or name.endswith("_v2")
+        chosen = preset(name, None if own else "detectron2")
+        models[name] = count(chosen, TINY_IMAGE if name.startswith("tiny") else IMAGE)
+        models[name]["published"] = PUBLISHED.get(name)
+    rows: list[dict[str, object]] = [
+        {
+            "preset": name,
+            "million parameters": round(m["parameters"] / 1e6, 2),
+            "published": round(m["published"]["parameters"] / 1e6, 2) if m["published"] else "–",
+            "GMAC": m["gmac_total"],
+            "published GMAC": (m["published"] or {}).get("gmac", "–"),
+            **{part: m["gmac"].get(part, 0.0) for part in ("trunk", "RPN", "box head")},
+        }
+        for name, m in models.items()
+    ]
+    print(table("Parameters and multiply-adds", rows))
+    write_json("results/counts.json", {**origin, "models": models})
+
+
+if __name__ == "__main__":
+    main()
