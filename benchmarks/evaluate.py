@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import importlib.metadata
 import importlib.util
 import io
 from collections.abc import Callable
@@ -190,6 +191,8 @@ def main() -> None:
         "size": [HEIGHT, WIDTH],
         "timed": "pycocotools and faster-coco-eval: evaluate + accumulate; ours: the whole call",
     }
+    if importlib.util.find_spec("faster_coco_eval"):
+        config["faster-coco-eval"] = importlib.metadata.version("faster-coco-eval")
     write_json(options.out, {**provenance(config, SEED), "rows": found})
 
 

@@ -89,7 +89,7 @@ def _measurable(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]])
 def summary_table(report: Report) -> Table:
     """COCO's numbers, a line each; a range without ground truth says so."""
     metrics = report.metrics()
-    title = f"Average precision and average recall, {report.images:,} images, in percent"
+    title = f"Average precision and recall in percent, {report.images:,} images"
     table = Table(title=title, title_justify="left", caption_justify="left")
     if any(v is None for values in metrics.values() for v in values.values()):
         table.caption = f"{NOTHING} in this range (COCO's tools print −1)"
