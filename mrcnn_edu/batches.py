@@ -24,11 +24,11 @@ from mrcnn_edu.train_config import TrainConfig
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its target, ready for the network."""
+    """One image and its target, as read or ready for the network."""
 
     image_id: int
     epoch: int
-    image: Tensor  # [3, H, W], 0..1
+    image: Tensor  # [3, H, W]; as read uint8, ready 0..1
     target: dict[str, Tensor]
 
 
@@ -60,6 +60,11 @@ class Batch:
             made.append(torch.Generator(device).manual_seed(key))
         return made
 
+    def samples(self) -> list[Sample]:
+        """The images one by one; :func:`make_batch` puts them together again."""
+        columns = (self.image_ids, self.epochs, self.images, self.targets)
+        return [Sample(*row) for row in zip(*columns, strict=True)]
+
     def _map(self, change) -> "Batch":  # type: ignore[no-untyped-def]
         return dataclasses.replace(
             self,
@@ -68,39 +73,49 @@ class Batch:
         )
 
 
-def load_sample(
-    dataset: Dataset, place: Place, config: TrainConfig, model_config: ModelConfig
-) -> Sample:
-    """Load, resize and augment one image.
+def read_sample(dataset: Dataset, place: Place) -> Sample:
+    """Load one image, uint8 and of its own size, and check its target.
 
     Raises:
         UserError: the image cannot be read, or its target is not valid.
     """
     epoch, index = place
     image_id = int(dataset.image_ids[index])
-    generator = image_generator(config.seed, epoch, image_id)
     try:
-        raw, target = dataset[index]
-        check_target(raw, target, dataset.num_classes, where=f"image {image_id}")
+        image, target = dataset[index]
+        check_target(image, target, dataset.num_classes, where=f"image {image_id}")
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    return Sample(image_id, epoch, image, target)
+
+
+def prepare(sample: Sample, config: TrainConfig, model_config: ModelConfig) -> Sample:
+    """Resize and augment what :func:`read_sample` returned, on the device that it is on."""
+    generator = image_generator(config.seed, sample.epoch, sample.image_id)
     short_side = model_config.short_side
     if config.short_sides:
         drawn = int(torch.randint(len(config.short_sides), (), generator=generator))
         short_side = config.short_sides[drawn]
     image = resize(
-        to_float(raw), short_side, model_config.long_side, model_config.resize_rounding
+        to_float(sample.image), short_side, model_config.long_side, model_config.resize_rounding
     )  # [3, H, W]
     image, target = augment(
         image,
-        resize_target(target, raw.shape[1:], image.shape[1:]),
+        resize_target(sample.target, sample.image.shape[1:], image.shape[1:]),
         generator,
         crop=config.crop,
         flip_probability=config.flip_probability,
         vertical_flip_probability=config.vertical_flip_probability,
         quarter_turns=config.quarter_turns,
     )
-    return Sample(image_id, epoch, image, target)
+    return dataclasses.replace(sample, image=image, target=target)
+
+
+def load_sample(
+    dataset: Dataset, place: Place, config: TrainConfig, model_config: ModelConfig
+) -> Sample:
+    """Both: one image ready for the network. Raises UserError as :func:`read_sample` does."""
+    return prepare(read_sample(dataset, place), config, model_config)
 
 
 def make_batch(samples: Sequence[Sample]) -> Batch:

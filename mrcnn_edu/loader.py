@@ -1,10 +1,12 @@
 """The row of batches that training reads, made ahead of time by worker processes.
 
 A worker takes the places of one batch and returns it whole; which places, `order` says, so the row
-is the same with any number of workers and starts at any step. Workers come from a fork server: a
-child forked from a process whose threads hold locks, as those of Numba, OpenMP or CUDA may, can
-hang. What a broken sample raises travels back as a value and is raised here, in one sentence.
-Chapter 13.
+is the same with any number of workers and starts at any step. For a GPU a worker only decodes: the
+image travels as it is in the file, a tenth of what the network takes, and is resized where it goes.
+
+Workers come from a fork server: a child forked from a process whose threads hold locks, as those of
+Numba, OpenMP or CUDA may, can hang. What a broken sample raises travels back as a value and is
+raised here, in one sentence. Chapter 13.
 """
 
 import multiprocessing
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mrcnn_edu.batches import Batch, Sample, load_sample, make_batch
+from mrcnn_edu.batches import Batch, Sample, load_sample, make_batch, prepare, read_sample
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data import dataset as data
 from mrcnn_edu.errors import UserError
@@ -43,6 +45,8 @@ class Loader:
         first: the step to begin with.
         rank: this process,
         world: of so many.
+        prepare_late: resize and augment after a batch came to its device, not in the workers;
+            by default on a GPU only.
     """
 
     def __init__(
@@ -55,13 +59,16 @@ class Loader:
         first: int = 0,
         rank: int = 0,
         world: int = 1,
+        prepare_late: bool | None = None,
     ) -> None:
+        self.config, self.model_config = config, model_config
+        self.late = device.startswith("cuda") if prepare_late is None else prepare_late
         self.waited = 0.0  # seconds, for the batches of the last step
         self.device = device
         self.parts = config.accumulate
         workers = config.workers
         self._loader = DataLoader(
-            _Samples(dataset, config, model_config),
+            _Samples(dataset, config, model_config, self.late),
             batch_sampler=_Places(order, config, first, rank, world),
             collate_fn=_collate,
             num_workers=workers,
@@ -83,7 +90,7 @@ class Loader:
         batches = iter(self._loader)
         while True:
             try:
-                parts = [next(batches).to(self.device) for _ in range(self.parts)]
+                parts = [self._ready(next(batches)) for _ in range(self.parts)]
             except StopIteration:
                 return
             except _SIGNS_OF_DEATH as error:
@@ -98,17 +105,27 @@ class Loader:
             yield parts
             start = time.perf_counter()
 
+    def _ready(self, batch: Batch) -> Batch:
+        batch = batch.to(self.device)
+        if not self.late:
+            return batch
+        return make_batch([prepare(s, self.config, self.model_config) for s in batch.samples()])
+
 
 class _Failure(str):
     """The message of a UserError that a worker met."""
 
 
 class _Samples(Dataset[Sample | _Failure]):
-    def __init__(self, dataset: data.Dataset, config: TrainConfig, model: ModelConfig) -> None:
-        self.dataset, self.config, self.model_config = dataset, config, model
+    def __init__(
+        self, dataset: data.Dataset, config: TrainConfig, model: ModelConfig, late: bool
+    ) -> None:
+        self.dataset, self.config, self.model_config, self.late = dataset, config, model, late
 
     def __getitem__(self, place: Place) -> Sample | _Failure:
         try:
+            if self.late:
+                return read_sample(self.dataset, place)
             return load_sample(self.dataset, place, self.config, self.model_config)
         except UserError as error:
             return _Failure(error)

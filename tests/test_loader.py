@@ -58,6 +58,13 @@ def test_two_processes_see_the_images_of_one():
         assert ids == [i for part in parts for i in part.image_ids]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_prepared_late_is_the_same(workers):
+    config, data = with_workers(workers, steps=3), small_shapes()
+    late = Loader(data, make_order(data, config), config, small_config(), prepare_late=True)
+    assert same(list(late), batches(with_workers(0, steps=3)))
+
+
 class Broken:
     """Shapes with an image that cannot be read, at module level so that workers can unpickle it."""
 

@@ -13,7 +13,6 @@ import contextlib
 import io
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mrcnn_edu.data.dataset import Target
+from mrcnn_edu.data.packed import PackedList
 
 _REQUIRED = {
     "images": ("id", "file_name", "height", "width"),
@@ -87,9 +87,7 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         by_image: dict[int, list[dict[str, Any]]] = {i: [] for i in self.image_ids}
         for a in ground_truth["annotations"]:
             by_image[a["image_id"]].append(a)
-        # One bytes object an image instead of a million small dictionaries: a forked worker that
-        # only counts references to those would copy all of COCO's 2 GB, page by page.
-        self._packed = [pickle.dumps(by_image[i]) for i in self.image_ids]
+        self._packed = PackedList(by_image[i] for i in self.image_ids)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -105,7 +103,7 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
 
     def annotations(self, index: int) -> list[dict[str, Any]]:
         """The raw annotations of one image, crowd regions included, with COCO's own ids."""
-        found: list[dict[str, Any]] = pickle.loads(self._packed[index])
+        found: list[dict[str, Any]] = self._packed[index]
         return found
 
     def image_size(self, index: int) -> tuple[int, int]:

@@ -155,7 +155,7 @@ def resize_target(target: Target, size: Sequence[int], new_size: Sequence[int]) 
         return dict(target)
     sy, sx = new_size[0] / size[0], new_size[1] / size[1]
     resized = dict(target)
-    resized["boxes"] = target["boxes"] * torch.tensor([sx, sy, sx, sy])  # [G, 4]
+    resized["boxes"] = target["boxes"] * target["boxes"].new_tensor([sx, sy, sx, sy])  # [G, 4]
     shape = (len(target["boxes"]), *new_size)
     resized["masks"] = (
         F.resize(target["masks"], list(new_size), InterpolationMode.NEAREST_EXACT)
