@@ -152,6 +152,7 @@ for (const view of VIEWS) {
     localStorage.setItem("theme", theme);
   }, view.theme);
   await context.route((url) => !url.href.startsWith(address), (route) => route.abort());
+  context.setDefaultTimeout(120_000); // a busy machine is slow, not wrong
   const page = await context.newPage();
   for (const path of pages) {
     // The pages of the library's files are alike: one view is enough.
