@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
-from mrcnn_edu.checks.common import check, require, require_equal
+from mrcnn_edu.checks.common import check, numbers, require, require_equal
 from mrcnn_edu.masks import to_boxes
 
 
@@ -24,7 +25,7 @@ def check_mask_to_box(answer: Callable) -> None:
     mask = torch.zeros(4, 6, dtype=torch.int64)
     mask[1:3, 2:5] = 1
     want = torch.tensor([2.0, 1, 5, 3])
-    got = torch.as_tensor(answer(mask.clone())).float()
+    got = numbers(answer(mask.clone())).float()
     if got.shape == want.shape:
         require(
             not torch.equal(got, torch.tensor([2.0, 1, 4, 2])),
@@ -57,7 +58,7 @@ def check_mask_to_box(answer: Callable) -> None:
 def check_hflip(answer: Callable) -> None:
     """`answer(boxes, width)` mirrors boxes [.., 4] left to right."""
     boxes = torch.tensor([[1.0, 2, 4, 6]])
-    got = torch.as_tensor(answer(boxes.clone(), 10))
+    got = numbers(answer(boxes.clone(), 10))
     if got.shape == boxes.shape:
         require(
             bool((got[..., 0] <= got[..., 2]).all()),
@@ -85,7 +86,7 @@ def check_hflip(answer: Callable) -> None:
 def check_iou(answer: Callable) -> None:
     """`answer(a, b)` is the IoU of every pair, [A, B]."""
     a = torch.tensor([[0.0, 0, 4, 4]])
-    got = torch.as_tensor(answer(a, torch.tensor([[2.0, 1, 6, 5]]))).float()
+    got = numbers(answer(a, torch.tensor([[2.0, 1, 6, 5]]))).float()
     if got.numel() == 1:
         value = float(got)
         require(
@@ -102,7 +103,7 @@ def check_iou(answer: Callable) -> None:
         )
     require_equal(got, [[6 / 26]], "Two boxes of 4×4 that share 2×3 = 6 of 26 pixels.")
     apart = torch.tensor([[8.0, 8, 10, 9], [5, 0, 6, 4], [4, 0, 8, 4]])
-    found = torch.as_tensor(answer(a, apart))
+    found = numbers(answer(a, apart))
     require(
         found.shape != (1, 3) or float(found[0, 0]) == 0,
         "Boxes that lie diagonally apart have IoU 0. Two negative sides have a positive product: "
@@ -111,7 +112,7 @@ def check_iou(answer: Callable) -> None:
     require_equal(found, torch.zeros(1, 3), "Boxes that are apart, or only touch, have IoU 0.")
     point = torch.tensor([[3.0, 3, 3, 3]])
     require(
-        not torch.isnan(torch.as_tensor(answer(point, point))).any(),
+        not torch.isnan(numbers(answer(point, point))).any(),
         "Two boxes without area gave NaN, 0 / 0. Where the union is empty the answer is 0.",
     )
     require_equal(answer(point, point), [[0.0]], "Two boxes without area have IoU 0.")
@@ -128,13 +129,13 @@ def check_decode(answer: Callable) -> None:
     require_equal(
         answer(torch.zeros(1, 4), anchor, ones), anchor, "Deltas of 0 leave the anchor as it is."
     )
-    moved = torch.as_tensor(answer(torch.tensor([[0.25, 0.0, 0.0, 0.0]]), anchor, ones))
+    moved = numbers(answer(torch.tensor([[0.25, 0.0, 0.0, 0.0]]), anchor, ones))
     require_equal(
         moved,
         [[15.0, 10, 35, 20]],
         "dx = 0.25 moves an anchor 20 wide by a quarter of its width, and by nothing else.",
     )
-    taller = torch.as_tensor(answer(torch.tensor([[0.0, 0.0, 0.0, math.log(2)]]), anchor, ones))
+    taller = numbers(answer(torch.tensor([[0.0, 0.0, 0.0, math.log(2)]]), anchor, ones))
     require(
         taller.shape != (1, 4) or not torch.allclose(taller, torch.tensor([[10.0, 10, 30, 30]])),
         "The box grew downwards only: its centre stays, so half of the growth goes up.",
@@ -143,20 +144,20 @@ def check_decode(answer: Callable) -> None:
         taller, [[10.0, 5, 30, 25]], "dh = log 2 doubles the height about the centre (20, 15)."
     )
     weights = (10.0, 10.0, 5.0, 5.0)
-    weighted = torch.as_tensor(answer(torch.tensor([[2.5, 0.0, 0.0, 0.0]]), anchor, weights))
+    weighted = numbers(answer(torch.tensor([[2.5, 0.0, 0.0, 0.0]]), anchor, weights))
     require(
         weighted.shape != (1, 4) or float(weighted[0, 0]) < 100,
         "With weight 10 the encoder multiplied dx by 10, so decoding divides by it.",
     )
     require_equal(weighted, [[15.0, 10, 35, 20]], "dx = 2.5 with weight 10 is dx = 0.25.")
-    wild = torch.as_tensor(answer(torch.tensor([[0.0, 0.0, 200.0, 0.0]]), anchor, ones)).float()
+    wild = numbers(answer(torch.tensor([[0.0, 0.0, 200.0, 0.0]]), anchor, ones)).float()
     require(
         bool(torch.isfinite(wild).all()),
         "dw = 200 gives an infinite box. Cut dw and dh at log(1000 / 16).",
     )
     limit = torch.tensor([[20 - 625.0, 10, 20 + 625, 20]])
     require_equal(wild, limit, "dw = 200 is cut: the box is 62.5 times as wide as its anchor.")
-    late = torch.as_tensor(answer(torch.tensor([[0.0, 0.0, 10.0, 0.0]]), anchor, weights)).float()
+    late = numbers(answer(torch.tensor([[0.0, 0.0, 10.0, 0.0]]), anchor, weights)).float()
     want_late = box_ops.decode(torch.tensor([[0.0, 0.0, 10.0, 0.0]]), anchor, weights)
     require_equal(
         late,
@@ -164,6 +165,8 @@ def check_decode(answer: Callable) -> None:
         "dw = 10 with weight 5 is log-scale 2, under the limit: cut after the weight is divided "
         "out, not before.",
     )
+    high = answer(torch.tensor([[0.0, 0.0, 0.0, 200.0]]), anchor, ones)
+    require_equal(high, [[10, 15 - 312.5, 30, 15 + 312.5]], "dh = 200 is cut as dw is.")
     shrunk = torch.tensor([[0.0, 0.0, -6.0, -7.0]])
     require_equal(
         answer(shrunk, anchor, ones),
@@ -217,7 +220,6 @@ def check_nms(answer: Callable) -> None:
         require_equal(_indices(answer(many, ties, 0.3)), want, message)
 
 
-def _indices(result: object) -> list[int]:
+def _indices(result: Any) -> list[int]:
     """A list of indices, from a list, a tensor or an array."""
-    require(result is not None, "Your function returned None. Does it end with a return?")
-    return [int(i) for i in torch.as_tensor(result).flatten().tolist()]
+    return [int(i) for i in numbers(result).flatten().tolist()]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.anchors import cell_anchors, grid_anchors, pyramid_anchors
-from mrcnn_edu.checks.common import check, require, require_equal
+from mrcnn_edu.checks.common import check, numbers, require, require_equal
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.matching import BELOW, BETWEEN, match
 
@@ -29,13 +29,13 @@ def _boxes(n: int, seed: int) -> Tensor:
 @check
 def check_cell_anchors(answer: Callable) -> None:
     """`answer(sizes, ratios)` is the unrounded anchors of a cell about (0, 0): [n, 4]."""
-    square = torch.as_tensor(answer((32.0,), (1.0,)))
+    square = numbers(answer((32.0,), (1.0,)))
     require(
         square.shape != (1, 4) or not torch.equal(square, torch.tensor([[0.0, 0, 32, 32]])),
         "Your anchor begins at (0, 0); its centre should be there.",
     )
     require_equal(square, [[-16.0, -16, 16, 16]], "Size 32, ratio 1: a square about (0, 0).")
-    tall = torch.as_tensor(answer((32.0,), (4.0,)))
+    tall = numbers(answer((32.0,), (4.0,)))
     if tall.shape == (1, 4):
         w, h = float(tall[0, 2] - tall[0, 0]), float(tall[0, 3] - tall[0, 1])
         require(
@@ -47,7 +47,7 @@ def check_cell_anchors(answer: Callable) -> None:
             f"Size 32 and ratio 4 gave an area of {w * h:g}; every ratio keeps the area, 32².",
         )
     require_equal(tall, [[-8.0, -32, 8, 32]], "Size 32, ratio 4: 16 wide and 64 high.")
-    two = torch.as_tensor(answer((16.0, 32.0), (1.0, 4.0)))
+    two = numbers(answer((16.0, 32.0), (1.0, 4.0)))
     require(
         two.shape != (4, 4) or float(two[1, 2]) == 16,
         "The order: sizes of the first ratio first, then of the next, as in the library.",
@@ -62,7 +62,7 @@ def check_cell_anchors(answer: Callable) -> None:
 def check_grid(answer: Callable) -> None:
     """`answer(cell, feature_size, stride)` repeats a cell's anchors: [H · W · n, 4]."""
     cell = torch.tensor([[-1.0, -2.0, 1.0, 2.0], [-4.0, -4.0, 4.0, 4.0]])
-    got = torch.as_tensor(answer(cell, (2, 3), (10, 100)))
+    got = numbers(answer(cell, (2, 3), (10, 100)))
     require(
         got.shape == (12, 4),
         f"2 rows · 3 columns · 2 anchors are 12 boxes, [12, 4]; yours is {list(got.shape)}.",
@@ -100,7 +100,7 @@ def check_coverage(answer: Callable) -> None:
         [[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8], [50, 50, 60, 55], [0, 100, 10, 110]]
     )
     # Best overlaps: 1, 0.5, 0 and 0.5.
-    got = float(torch.as_tensor(answer(gt, anchors, 0.6)))
+    got = float(numbers(answer(gt, anchors, 0.6)))
     require(
         abs(got - 3 / 5) > 1e-3,
         "3 of 5 is the share of anchors that lie well. Ask it of the objects: 1 of 4 has an "
@@ -115,7 +115,7 @@ def check_coverage(answer: Callable) -> None:
         "0.5 is the mean of the best overlaps; count those that reach the threshold.",
     )
     require_equal(got, 0.25, "Four objects whose best overlaps are 1, 0.5, 0 and 0.5, at 0.6.")
-    at = float(torch.as_tensor(answer(gt, anchors, 0.5)))
+    at = float(numbers(answer(gt, anchors, 0.5)))
     require(
         abs(at - 0.25) > 1e-3,
         "An overlap of exactly 0.5 counts at threshold 0.5: the matcher takes IoU ≥ threshold.",
@@ -146,7 +146,7 @@ def _coverage(sizes: Sequence[float]) -> float:
 @check
 def check_anchor_sizes(answer: Callable) -> None:
     """`answer()` is five anchor sizes that cover 96 % of Shapes' objects at IoU 0.5."""
-    sizes = [float(s) for s in answer()]
+    sizes = numbers(answer()).flatten().tolist()
     require(len(sizes) == 5, f"One size for each of the levels P2 to P6 are 5; yours are {sizes}.")
     require(min(sizes) > 0, f"A size is a length in pixels, above 0; yours are {sizes}.")
     covered = _coverage(sizes)
@@ -189,7 +189,7 @@ def check_match(answer: Callable) -> None:
             [30.0, 0, 31, 4],  # nothing
         ]
     )
-    got = torch.as_tensor(answer(gt, boxes, 0.7, 0.3))
+    got = numbers(answer(gt, boxes, 0.7, 0.3))
     if got.shape == (5,):
         require(
             got.tolist() != [0, BETWEEN, BELOW, BELOW, BELOW],
@@ -201,10 +201,10 @@ def check_match(answer: Callable) -> None:
             "Box 1 has IoU 0.5, between the thresholds: neither positive nor negative, −2.",
         )
     require_equal(got, [0, BETWEEN, BELOW, 1, BELOW], "The five boxes of the text.")
-    edge = torch.as_tensor(answer(gt[:1], boxes[:3], 0.5, 0.25))
+    edge = numbers(answer(gt[:1], boxes[:3], 0.5, 0.25))
     require_equal(edge, [0, 0, BETWEEN], "IoU 0.5 at fg 0.5 is positive, 0.25 at bg 0.25 between.")
     tied = torch.tensor([[0.0, 0, 4, 2], [0, 2, 4, 4], [9, 9, 10, 10]])
-    got = torch.as_tensor(answer(gt[:1], tied, 0.7, 0.3))
+    got = numbers(answer(gt[:1], tied, 0.7, 0.3))
     require(
         got.tolist() != [0, BETWEEN, BELOW],
         "Two boxes tie for the object's best IoU, 0.5. Both become positive, not only the first.",
@@ -212,7 +212,7 @@ def check_match(answer: Callable) -> None:
     require_equal(got, [0, 0, BELOW], "Two boxes that tie for the best IoU of one object.")
     # Box 0 is the best of both objects; it belongs to object 1, with which it overlaps more.
     near = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 10]])
-    got = torch.as_tensor(answer(near, torch.tensor([[0.0, 0, 4, 7]]), 0.8, 0.3))
+    got = numbers(answer(near, torch.tensor([[0.0, 0, 4, 7]]), 0.8, 0.3))
     require(
         got.tolist() != [0],
         "The box is the best of object 0 (0.571) and of object 1 (0.7). It stays with *its own* "
@@ -220,7 +220,7 @@ def check_match(answer: Callable) -> None:
     )
     require_equal(got, [1], "One box, the best of two objects.")
     lost = torch.tensor([[0.0, 0, 4, 4], [90, 90, 94, 94]])
-    got = torch.as_tensor(answer(lost, boxes, 0.7, 0.3))
+    got = numbers(answer(lost, boxes, 0.7, 0.3))
     require_equal(
         got,
         [0, BETWEEN, BELOW, BELOW, BELOW],
@@ -228,7 +228,7 @@ def check_match(answer: Callable) -> None:
         "box of IoU 0 becomes a positive.",
     )
     try:
-        none = torch.as_tensor(answer(torch.zeros(0, 4), boxes, 0.7, 0.3))
+        none = numbers(answer(torch.zeros(0, 4), boxes, 0.7, 0.3))
     except (RuntimeError, IndexError, ValueError) as error:
         require(False, f"Without objects every box is a negative, −1; yours raised: {error}")
     require_equal(none, [BELOW] * 5, "Without objects every box is a negative, −1.")

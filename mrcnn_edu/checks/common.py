@@ -52,6 +52,22 @@ def require(condition: object, message: str) -> None:
         raise CheckFailedError(message)
 
 
+def numbers(got: Any) -> Tensor:
+    """What a reader's function returned, as a tensor.
+
+    Raises:
+        CheckFailedError: it is None, or neither a tensor nor numbers.
+    """
+    require(got is not None, "Your function returned None. Does it end with a return?")
+    try:
+        return torch.as_tensor(got).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(got).__name__
+        raise CheckFailedError(
+            f"Your function returned a {kind}; a tensor or numbers were expected."
+        ) from error
+
+
 def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) -> None:
     """Fail unless ``got`` is a tensor (or number, or list of numbers) equal to ``want``.
 
@@ -61,14 +77,7 @@ def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) ->
     Raises:
         CheckFailedError: something differs.
     """
-    require(got is not None, "Your function returned None. Does it end with a return?")
-    try:
-        found = torch.as_tensor(got).detach().to(torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(got).__name__
-        raise CheckFailedError(
-            f"Your function returned a {kind}; a tensor or numbers were expected."
-        ) from error
+    found = numbers(got).to(torch.float64)
     wanted = torch.as_tensor(want).detach().to(torch.float64)
     require(
         found.shape == wanted.shape,

@@ -127,6 +127,14 @@ def decode_clamping_both_ends(deltas, anchors, weights):
     return _decode(deltas, anchors, weights, low=-LIMIT)
 
 
+def decode_clamping_the_width_only(deltas, anchors, weights):
+    return torch.where(
+        torch.tensor([True, False, True, False]),
+        _decode(deltas, anchors, weights),
+        _decode(deltas, anchors, weights, limit=False),
+    )
+
+
 def decode_moving_by_pixels(deltas, anchors, weights):
     sized = _decode(deltas * torch.tensor([0.0, 0, 1, 1]), anchors, weights)
     return sized + (deltas / torch.tensor(weights))[..., [0, 1, 0, 1]]
@@ -192,6 +200,7 @@ WRONG = {
         "does not clamp": (decode_without_clamp, "infinite box"),
         "clamps before the weights": (decode_clamping_before_the_weights, "cut after the weight"),
         "clamps from below too": (decode_clamping_both_ends, "from above only"),
+        "clamps the width only": (decode_clamping_the_width_only, "cut as dw is"),
         "moves by pixels": (decode_moving_by_pixels, "a quarter of its width"),
     },
     "check_nms": {
