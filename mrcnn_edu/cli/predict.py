@@ -1,7 +1,7 @@
 """``mrcnn-edu predict``: a picture with its detections drawn, and a COCO file of them."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +10,9 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.checkpoint import LoadedModel, load_model
+from mrcnn_edu.checkpoint import LoadedModel
 from mrcnn_edu.cli.common import Device, find_device
+from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.data.coco import read_rgb
 from mrcnn_edu.draw import draw_detections, to_image
 from mrcnn_edu.errors import UserError
@@ -26,8 +27,7 @@ class Predict:
 
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
-    checkpoint: Path
-    """A model.safetensors, or the run folder that holds one."""
+    trained: tyro.conf.OmitArgPrefixes[Trained] = field(default_factory=Trained)
     out: Path = Path("runs/predict")
     """Where NAME_detections.png and NAME_detections.json go."""
     min_score: float = 0.5
@@ -41,7 +41,7 @@ class Predict:
         stems = [path.stem for path in self.pictures]
         if len(set(stems)) < len(stems):
             raise UserError("Two pictures have the same name; their results would be one file.")
-        loaded = load_model(self.checkpoint)
+        loaded = self.trained.load()
         loaded.model.to(find_device(self.device))
         for path in self.pictures:
             try:
@@ -85,7 +85,10 @@ def _coco_json(
     size = (image.shape[1], image.shape[2])
     results = to_coco(found, 1, size, lambda label: categories.ids[label - 1], loaded.model.config)
     for number, result in enumerate(results, start=1):
-        area = int(mask_ops.decode(result["segmentation"]).sum())
+        if "segmentation" in result:
+            area = float(mask_ops.decode(result["segmentation"]).sum())
+        else:  # a model without masks
+            area = result["bbox"][2] * result["bbox"][3]
         result.update(id=number, iscrowd=0, area=area)
     return {
         "images": [{"id": 1, "file_name": path.name, "height": size[0], "width": size[1]}],

@@ -12,12 +12,13 @@ from rich.console import Console
 from mrcnn_edu.cli.common import Data, Device, find_device
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.presets import preset
+from mrcnn_edu.presets import Dialect, preset
 from mrcnn_edu.quickstart import quickstart
 from mrcnn_edu.run_folder import MODEL
 from mrcnn_edu.schedule import describe_scaling, scale_to_batch
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig, recipe
+from mrcnn_edu.weights import begin_from
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Train:
 
     preset: str = "tiny_fpn"
     """Which model; `mrcnn-edu config` lists them. Its number of classes follows the data."""
+    dialect: Dialect | None = None
+    """Whose constants it has: torchvision's by default, detectron2's or the paper's."""
     recipe: str = "tiny"
     """Which defaults the options of training have: tiny, paper, 1x, 2x, 3x or torchvision."""
     out: Path = Path("runs/train")
@@ -47,6 +50,8 @@ class Train:
     """Folder of validation images, for --evaluate-every; leave it out for Shapes."""
     val_annotations: Path | None = None
     """COCO instances JSON that belongs to them."""
+    weights: str | None = None
+    """Begin from torchvision (its detector), imagenet (its trunk), or a file of known weights."""
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     short_side: int | None = None
     """Scale images to this shorter side; 0 takes them as they are. Default: the preset's."""
@@ -65,13 +70,20 @@ class Train:
 
     def run(self) -> None:
         """Run the command."""
-        config = preset(self.preset)
+        config = preset(self.preset, self.dialect)
         dataset = self.data.load("train")
         config = dataclasses.replace(config, num_classes=dataset.num_classes)
         if self.short_side is not None:
             # The longer side may grow in COCO's proportion, 800 to 1333.
             long_side = max(config.long_side, round(self.short_side * 1333 / 800))
             config = dataclasses.replace(config, short_side=self.short_side, long_side=long_side)
+        initial = None
+        if self.weights is not None:
+            names, seed = dataset.class_names, self.train.seed
+            begun = begin_from(self.weights, self.preset, config, names, seed)
+            config, initial = begun.config, begun.weights
+            for note in begun.notes:
+                _say(note)
         train(
             config,
             self.scaled(),
@@ -79,6 +91,7 @@ class Train:
             self.out,
             find_device(self.device),
             validation=self.validation_set(dataset),
+            initial=initial,
         )
         _say(
             f"Done: {self.out / MODEL}. Measure it with "
@@ -119,4 +132,4 @@ class Train:
 def _say(text: str) -> None:
     """Print, in the first process only."""
     if int(os.environ.get("RANK", "0")) == 0:
-        Console().print(text)
+        Console().print(text, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ training, :func:`to_torchvision` leads back. No file is trusted: none of them ca
 Chapter 13.
 """
 
-from mrcnn_edu.weights.load import Beginning, begin_from, load_detector
+from mrcnn_edu.weights.load import Beginning, begin_from, load_detector, unnamed
 from mrcnn_edu.weights.torchvision import to_torchvision
 
-__all__ = ["Beginning", "begin_from", "load_detector", "to_torchvision"]
+__all__ = ["Beginning", "begin_from", "load_detector", "to_torchvision", "unnamed"]

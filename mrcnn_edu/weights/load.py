@@ -143,6 +143,11 @@ def _known_names(num_classes: int, config: ModelConfig) -> tuple[str, ...]:
     return ("person",) if num_classes == 1 and config.keypoints else ()
 
 
+def unnamed(names: Sequence[str]) -> bool:
+    """Whether classes have no names of their own: another code base's file does not hold them."""
+    return list(names) == [f"class {i}" for i in range(1, len(names) + 1)]
+
+
 def _categories(config: ModelConfig) -> Categories:
     k = config.num_classes
     names = _known_names(k, config) or tuple(f"class {i}" for i in range(1, k + 1))
