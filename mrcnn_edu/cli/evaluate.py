@@ -10,8 +10,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
+from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.data.coco import CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.distributed import processes
@@ -25,6 +25,7 @@ from mrcnn_edu.report import (
     save_report,
     summary_table,
 )
+from mrcnn_edu.weights import unnamed
 
 
 @dataclass
@@ -35,10 +36,9 @@ class Evaluate:
     interrupted goes on where it was.
     """
 
-    checkpoint: Path | None = None
-    """A model.safetensors, or the run folder that holds one."""
+    trained: tyro.conf.OmitArgPrefixes[Trained] = field(default_factory=Trained)
     results: Path | None = None
-    """Instead of a checkpoint: detections in COCO's results format. Needs no --images."""
+    """Instead of a model: detections in COCO's results format. Needs no --images."""
     data: tyro.conf.OmitArgPrefixes[Data] = field(default_factory=Data)
     max_detections: int = 100
     """Detections of an image that count. Dense sets such as nuclei need 300."""
@@ -50,8 +50,12 @@ class Evaluate:
 
     def run(self) -> None:
         """Run the command."""
-        if (self.checkpoint is None) == (self.results is None):
-            raise UserError("Give either --checkpoint or --results, to say what is to be measured.")
+        model_given = self.trained.checkpoint is not None or self.trained.weights is not None
+        if model_given == (self.results is not None):
+            raise UserError(
+                "Give a model (--checkpoint or --weights) or --results, to say what is to be "
+                "measured."
+            )
         for name in ("max_detections", "batch_size"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
@@ -62,8 +66,7 @@ class Evaluate:
             dataset = self._data_for_results()
             self._report(dataset, read_results(self.results), Console())
             return
-        assert self.checkpoint is not None
-        loaded = load_model(self.checkpoint)
+        loaded = self.trained.load()
         dataset = self.data.load("val")
         _check_classes(loaded.categories.names, dataset)
         with processes(find_device(self.device)) as group:
@@ -131,6 +134,8 @@ def _without_images(dataset: Any) -> bool:
 
 
 def _check_classes(names: Sequence[str], dataset: Dataset) -> None:
+    if unnamed(names) and len(names) == dataset.num_classes:
+        return  # weights of another code base, which do not say what their classes are
     if list(names) != list(dataset.class_names):
         raise UserError(
             f"The checkpoint knows {len(names)} classes ({', '.join(names[:4])} …), the data set "
