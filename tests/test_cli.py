@@ -220,7 +220,7 @@ def test_results_of_anybody_are_measured(tmp_path, capsys):
     assert "examples.png" not in {p.name for p in (tmp_path / "out").iterdir()}
     assert json.loads((tmp_path / "out/metrics.json").read_text())["mask"]["AP"] == 100
 
-    assert "either --checkpoint or --results" in refuse(capsys, "evaluate")
+    assert "Give a model (--checkpoint or --weights) or --results" in refuse(capsys, "evaluate")
     assert "There is no file" in refuse(capsys, *command, tmp_path / "nowhere.json")
     assert "not a file of COCO results" in refuse(capsys, *command, annotations)
     results.write_text(json.dumps(found)[:-9])

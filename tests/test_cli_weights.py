@@ -53,7 +53,7 @@ def test_one_of_the_two_must_be_given(files, tmp_path, capsys, shapes):
     both = refuse(capsys, "predict", "x.png", "--weights", weights, "--checkpoint", tmp_path)
     assert "one of the two" in both
     said = refuse(capsys, "predict", "x.png", "--checkpoint", tmp_path, "--preset", "r50_fpn")
-    assert "belongs to --weights" in said
+    assert "belong to --weights" in said
     other = refuse(capsys, "predict", "x.png", "--weights", weights, "--preset", "r101_fpn")
     assert "It fits the preset r50_fpn" in other
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mrcnn_edu.checkpoint import LoadedModel, load_model
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.presets import Dialect
 from mrcnn_edu.weights import load_detector
 
 
@@ -18,6 +19,8 @@ class Trained:
     """Instead of a checkpoint: torchvision, or a file of torchvision's or detectron2's."""
     preset: str | None = None
     """Which model the weights are; torchvision's r50_fpn by default, a file says it itself."""
+    dialect: Dialect | None = None
+    """Whose constants to detect with; by default of the code base that trained the weights."""
 
     def load(self) -> LoadedModel:
         """Build the model, in eval mode.
@@ -28,8 +31,10 @@ class Trained:
         if (self.checkpoint is None) == (self.weights is None):
             raise UserError("Give --checkpoint or --weights, one of the two: which model is it?")
         if self.weights is not None:
-            return load_detector(self.weights, self.preset)
-        if self.preset is not None:
-            raise UserError("--preset belongs to --weights; a checkpoint says itself what it is.")
+            return load_detector(self.weights, self.preset, self.dialect)
+        if self.preset is not None or self.dialect is not None:
+            raise UserError(
+                "--preset and --dialect belong to --weights; a checkpoint says itself what it is."
+            )
         assert self.checkpoint is not None
         return load_model(self.checkpoint)

@@ -79,7 +79,10 @@ def tensors(file: WeightsFile, config: ModelConfig) -> dict[str, Tensor]:
             if match
             else "It fits no other preset either: it is of another model, or not whole."
         )
-        hint = "Choose the preset whose trunk it is." if is_trunk(file) else hint
+        if is_trunk(file):
+            hint = "Choose the preset whose trunk it is."
+        elif file.kind == "mrcnn_edu":
+            hint = "Choose the preset that it was trained with; its run's config.json names it."
         raise UserError(f"{file.path} does not fit this model: {listed(found)}. {hint}")
     expected = blueprint(config)
     return take(file.tensors, _sources(file, config, expected), expected)
