@@ -82,7 +82,7 @@ def tensors(file: WeightsFile, config: ModelConfig) -> dict[str, Tensor]:
         if is_trunk(file):
             hint = "Choose the preset whose trunk it is."
         elif file.kind == "mrcnn_edu":
-            hint = "Choose the preset that it was trained with; its run's config.json names it."
+            hint = "Choose the preset that it was trained with."
         raise UserError(f"{file.path} does not fit this model: {listed(found)}. {hint}")
     expected = blueprint(config)
     return take(file.tensors, _sources(file, config, expected), expected)
