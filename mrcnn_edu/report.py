@@ -54,8 +54,8 @@ def make_report(
     Args:
         ground_truth: the content of an annotation file.
         results: in COCO's results format. Boxes, masks and keypoints are each measured if every
-            result has them, keypoints only if the ground truth has some too. No results at all
-            are measured as boxes and masks.
+            result has them, keypoints if every result of a class with joints has them. No results
+            at all are measured as boxes and masks.
         max_detections: of an image and class, for boxes and masks; keypoints take COCO's 20.
 
     Raises:
@@ -66,8 +66,9 @@ def make_report(
     for iou_type in _measurable(ground_truth, results):
         limit = 20 if iou_type == "keypoints" else max_detections
         limits = recall_limits(iou_type, limit)
-        evaluations[NAMES[iou_type]] = evaluate(ground_truth, results, iou_type, limits)
-        errors[NAMES[iou_type]] = breakdown(ground_truth, results, iou_type, limit)
+        of_kind = [r for r in results if "keypoints" in r] if iou_type == "keypoints" else results
+        evaluations[NAMES[iou_type]] = evaluate(ground_truth, of_kind, iou_type, limits)
+        errors[NAMES[iou_type]] = breakdown(ground_truth, of_kind, iou_type, limit)
     names = {c["id"]: c["name"] for c in ground_truth["categories"]}
     return Report(evaluations, errors, names, len(ground_truth["images"]))
 
@@ -76,8 +77,13 @@ def _measurable(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]])
     found: list[IouType] = []
     for iou_type, (field, _) in FIELD.items():
         if iou_type == "keypoints":
-            marked = any("keypoints" in a for a in ground_truth["annotations"])
-            if results and marked and all(field in r for r in results):
+            with_joints = {
+                a["category_id"]
+                for a in ground_truth["annotations"]
+                if any(v > 0 for v in a.get("keypoints", ())[2::3])
+            }
+            people = [r for r in results if r.get("category_id") in with_joints]
+            if people and all(field in r for r in people):
                 found.append(iou_type)
         elif all(field in r for r in results):
             found.append(iou_type)

@@ -14,6 +14,7 @@ from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.evaluate import coco_metrics, coco_results, to_coco
 from mrcnn_edu.model import Detections
 from mrcnn_edu.presets import KEYPOINT
+from mrcnn_edu.report import make_report
 from tests.fake_data import small_shapes
 
 DATA = os.environ.get("MRCNN_DATA")
@@ -80,8 +81,18 @@ def test_of_shapes_only_people_have_joints():
     assert coco_metrics(truth, people, "keypoints")["AP"] == 100
 
 
-def test_half_a_pixel_matters():
-    """Left on, the half pixel lowers the similarity of small people; so it must come off."""
+def test_the_report_measures_joints_of_people_beside_boxes_of_all():
+    dataset = small_shapes(24)
+    metrics = make_report(dataset.coco_gt().dataset, truth_as_results(dataset)).metrics()
+    assert set(metrics) == {"box", "keypoints"}
+    assert metrics["keypoints"]["AP"] == 100
+    missing = truth_as_results(dataset)
+    del next(r for r in missing if "keypoints" in r)["keypoints"]
+    assert set(make_report(dataset.coco_gt().dataset, missing).metrics()) == {"box"}
+
+
+def test_joints_that_are_off_score_less():
+    """Joints that are off by a pixel and a half cost small people their similarity."""
     dataset = small_shapes(24)
     moved = [r for r in truth_as_results(dataset) if "keypoints" in r]
     for r in moved:
