@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import skimage.data
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from mrcnn_edu.nn.edges import edge_features
 from mrcnn_edu.roi import roi_align, roi_pool
 from mrcnn_edu.show import RED, YELLOW, show_boxes, show_image
 
@@ -20,11 +20,9 @@ BOX = (108.0, 38.0, 292.0, 214.0)  # the cat's face, in the photograph's pixels
 
 
 def edge_map() -> Tensor:
-    """Edge strength of the photograph `chelsea` at stride 16: [1, 1, 18, 28]."""
-    grey = torch.from_numpy(skimage.data.chelsea()).float().mean(2)[None, None] / 255
-    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-    edges = F.conv2d(grey, torch.stack([sobel, sobel.T])[:, None], padding=1)  # [1, 2, H, W]
-    return F.avg_pool2d(edges.norm(dim=1, keepdim=True), STRIDE)  # [1, 1, H/16, W/16]
+    """Edge strength of the photograph `chelsea`, all directions together: [1, 1, 18, 28]."""
+    photograph = torch.from_numpy(skimage.data.chelsea()).permute(2, 0, 1)  # [3, H, W]
+    return edge_features(photograph, STRIDE).sum(0)[None, None]
 
 
 def gradients(feature: Tensor, roi: Tensor) -> tuple[Tensor, Tensor]:
