@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.nn.box_head import of_class
 from mrcnn_edu.nn.proposals import SMALLEST
 
 
@@ -47,7 +46,7 @@ def select_detections(
     scores = logits.softmax(dim=1)[:, 1:]  # [R, K]
     roi, label = (scores > config.score_threshold).nonzero(as_tuple=True)  # [candidates] each
     scores = scores[roi, label]
-    chosen = of_class(deltas[roi], label + 1)  # [candidates, 4]
+    chosen = deltas[roi, label if deltas.shape[1] > 1 else 0]  # [candidates, 4]
     boxes = box_ops.decode(chosen, proposals[roi], config.box_weights)
     boxes = box_ops.clip(boxes, image_size)
     large = box_ops.keep_large(boxes, max(config.detection_min_size, SMALLEST))
