@@ -75,7 +75,7 @@ class Loader:
             multiprocessing_context=_fork_server() if workers else None,
             prefetch_factor=2 if workers else None,
             pin_memory=device.startswith("cuda"),
-            worker_init_fn=_leave_ctrl_c_to_training,
+            worker_init_fn=_leave_signals_to_training,
             generator=torch.Generator(),  # else it draws from the global one
         )
 
@@ -166,9 +166,13 @@ def _collate(samples: Sequence[Sample | _Failure]) -> Batch | _Failed:
     return make_batch([s for s in samples if isinstance(s, Sample)])
 
 
-def _leave_ctrl_c_to_training(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; training still needs the batch of this step."""
+def _leave_signals_to_training(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal, a scheduler's SIGTERM all of a job.
+
+    Training stops after its step, and needs that step's batch.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _fork_server() -> multiprocessing.context.BaseContext:

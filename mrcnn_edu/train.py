@@ -106,7 +106,7 @@ def train(
         log = RunLog(
             folder, state.step, config.steps, progress, config.tensorboard, not group.first
         )
-        with stop_signals() as stop, log, _saved_if_a_worker_dies(state, run, group):
+        with stop_signals() as stop, log, _saved_if_a_worker_dies(state, run, group, stop):
             _loop(state, config, group, loader, run, log, stop, validation)
     return state.to_use.eval()
 
@@ -148,11 +148,7 @@ def _loop(
             last_save = time.monotonic()
         if stopping:
             group.wait()
-            raise TrainingInterruptedError(
-                f"Stopped after step {state.step} of {config.steps}; everything is saved in "
-                f"{run.path}. Run the same command again to go on, or use {run.path / MODEL} "
-                "with `mrcnn-edu evaluate` and `mrcnn-edu predict` as it is."
-            )
+            raise _interrupted(state, run)
         if evaluating and validation is not None:
             _evaluate(state, config, group, run, log, validation)
     if unsaved and group.first:
@@ -299,7 +295,9 @@ def _evaluate(
 
 
 @contextmanager
-def _saved_if_a_worker_dies(state: TrainState, run: RunFolder, group: Processes) -> Iterator[None]:
+def _saved_if_a_worker_dies(
+    state: TrainState, run: RunFolder, group: Processes, stop: StopRequest
+) -> Iterator[None]:
     """The loop asks for images between steps, when the state is whole: it can be saved."""
     try:
         yield
@@ -307,10 +305,20 @@ def _saved_if_a_worker_dies(state: TrainState, run: RunFolder, group: Processes)
         if not group.first:
             raise
         run.save(state)
+        if stop.requested:  # whoever ended the workers asked this process to stop too
+            raise _interrupted(state, run) from error
         raise WorkerDiedError(
             f"{error} Everything up to step {state.step} is saved in {run.path}; the same command "
             "goes on there."
         ) from error
+
+
+def _interrupted(state: TrainState, run: RunFolder) -> TrainingInterruptedError:
+    return TrainingInterruptedError(
+        f"Stopped after step {state.step} of {run.train_config.steps}; everything is saved in "
+        f"{run.path}. Run the same command again to go on, or use {run.path / MODEL} with "
+        "`mrcnn-edu evaluate` and `mrcnn-edu predict` as it is."
+    )
 
 
 def _facts(step: int, rate: float, parts: Sequence[Batch], numbers: Mapping[str, float]) -> str:

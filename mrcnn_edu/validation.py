@@ -25,6 +25,7 @@ from mrcnn_edu.train_config import TrainConfig
 
 _LOSS_IMAGES = 500  # enough for a curve; AP takes them all
 _PICTURES = 6
+_PICTURE_SIDE = 400  # smaller images are enlarged about to this, so that labels do not cover them
 _KINDS: dict[str, IouType] = {"box": "bbox", "mask": "segm"}
 
 
@@ -61,7 +62,9 @@ def validate(
             for kind, iou_type in _KINDS.items():
                 line[kind] = coco_metrics(truth, results, iou_type)
             shown = _spread(len(dataset), _PICTURES)
-            save_examples(folder / f"detections_{step:07d}.png", model, dataset, shown)
+            picture = folder / f"detections_{step:07d}.png"
+            scale = max(1, _PICTURE_SIDE // max(dataset[shown[0]][0].shape))
+            save_examples(picture, model, dataset, shown, scale)
     finally:
         model.train(was_training)
     group.wait()

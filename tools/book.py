@@ -179,6 +179,7 @@ def stage(course: list[Chapter]) -> None:
                 "chapters": [
                     {"file": "notation"},
                     {"file": "differences"},
+                    {"file": "training_on_coco"},
                     {
                         "file": "library/index",
                         "sections": [
