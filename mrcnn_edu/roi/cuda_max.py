@@ -118,12 +118,12 @@ def make_forward(read: Callable[..., Any]) -> Any:
                 left, right, beside = sample(at_x, width, real)
                 value = real(0)  # outside the map a sample is 0
                 if top >= 0 and left >= 0:
-                    upper = (real(1) - beside) * read(
-                        feature[n, top * width + left, c], real
-                    ) + beside * read(feature[n, top * width + right, c], real)
-                    lower = (real(1) - beside) * read(
-                        feature[n, bottom * width + left, c], real
-                    ) + beside * read(feature[n, bottom * width + right, c], real)
+                    nw = read(feature[n, top * width + left, c], real)
+                    ne = read(feature[n, top * width + right, c], real)
+                    sw = read(feature[n, bottom * width + left, c], real)
+                    se = read(feature[n, bottom * width + right, c], real)
+                    upper = (real(1) - beside) * nw + beside * ne
+                    lower = (real(1) - beside) * sw + beside * se
                     value = (real(1) - below) * upper + below * lower
                 if value > best:
                     best = value

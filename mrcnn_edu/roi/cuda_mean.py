@@ -59,12 +59,12 @@ def make_forward(read: Callable[..., Any]) -> Any:
                 left, right, beside = sample(at_x, width, real)
                 if left < 0:
                     continue
-                upper = (real(1) - beside) * read(
-                    feature[n, top * width + left, c], real
-                ) + beside * read(feature[n, top * width + right, c], real)
-                lower = (real(1) - beside) * read(
-                    feature[n, bottom * width + left, c], real
-                ) + beside * read(feature[n, bottom * width + right, c], real)
+                nw = read(feature[n, top * width + left, c], real)
+                ne = read(feature[n, top * width + right, c], real)
+                sw = read(feature[n, bottom * width + left, c], real)
+                se = read(feature[n, bottom * width + right, c], real)
+                upper = (real(1) - beside) * nw + beside * ne
+                lower = (real(1) - beside) * sw + beside * se
                 total += (real(1) - below) * upper + below * lower
         out[r, b, c] = total / real(max(x_samples * y_samples, 1))
 
