@@ -255,13 +255,13 @@ def make_state(
     return TrainState(model, average, optimizer, make_scaler(config.precision, device))
 
 
-def compile_parts(model: MaskRCNN) -> None:
+def compile_parts(model: MaskRCNN, backend: str = "inductor") -> None:
     """Compile trunk, neck and heads, each by itself; what selects boxes between them stays Python.
 
     Names of parameters do not change. The first steps take minutes.
     """
     for part in model.children():
-        part.compile()
+        part.compile(backend=backend)
 
 
 def _is_due(step: int, config: TrainConfig) -> bool:

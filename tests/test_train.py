@@ -16,13 +16,15 @@ import torch
 
 import mrcnn_edu.run_folder
 import mrcnn_edu.train
+from mrcnn_edu.batches import load_sample, make_batch
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.errors import TrainingDivergedError, UserError
+from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.order import make_order
 from mrcnn_edu.run_folder import MODEL, STATE
 from mrcnn_edu.run_log import METRICS, read_metrics
 from mrcnn_edu.stop import TrainingInterruptedError
-from mrcnn_edu.train import train
+from mrcnn_edu.train import compile_parts, train
 from mrcnn_edu.train_config import TrainConfig
 from tests.fake_data import Wrapped, small_config, small_shapes
 
@@ -256,3 +258,44 @@ def test_metrics_are_json_lines(unbroken):
     names = {"step", "lr", "loss", "rpn_objectness", "rpn_box", "box_class", "box", "mask"}
     for line in (unbroken[0] / METRICS).read_text().splitlines():
         assert names <= set(json.loads(line))
+
+
+def test_compiled_parts_have_the_same_names_losses_and_gradients():
+    """Captured as graphs and run as they are: generating code for them takes minutes."""
+    # The normalisation of the COCO models. aot_eager takes the output of a GroupNorm for contiguous
+    # where it is channels last, and a view of it fails.
+    config = small_config(trunk_norm="frozen_bn", head_norm="none")
+    torch.manual_seed(0)
+    plain, compiled = MaskRCNN(config).train(), MaskRCNN(config).train()
+    compiled.load_state_dict(plain.state_dict())
+    compile_parts(compiled, backend="aot_eager")
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    data = small_shapes()
+    for places in ([(0, 0), (0, 1)], [(0, 2)]):  # other numbers of images and RoIs
+        batch = make_batch([load_sample(data, p, CONFIG, small_config()) for p in places])
+        found = []
+        for model in (plain, compiled):
+            model.zero_grad()
+            generators = batch.generators(0, "cpu")
+            losses = model.losses(model(batch.images), batch.targets, generators)
+            torch.stack(list(losses.values())).sum().backward()
+            found.append({**losses, **{n: p.grad for n, p in model.named_parameters()}})
+        for name, value in found[0].items():
+            torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_to_begin_with(tmp_path):
+    torch.manual_seed(7)
+    initial = MaskRCNN(small_config()).state_dict()
+    kept = dataclasses.replace(CONFIG, steps=1, learning_rate=0.0, average_decay=0.0)
+    model = train(small_config(), kept, small_shapes(), tmp_path, progress=False, initial=initial)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, initial[name]), name
+    # Frozen layers are welcome when somebody has trained them.
+    frozen = small_config(trunk_norm="frozen_bn")
+    weights = MaskRCNN(frozen).state_dict()
+    train(frozen, kept, small_shapes(), tmp_path / "f", progress=False, initial=weights)
+    train(frozen, kept, small_shapes(), tmp_path / "f", progress=False)  # goes on by itself
+    weights.popitem()
+    with pytest.raises(UserError, match=r"do not fit this model: .* is missing"):
+        train(frozen, kept, small_shapes(), tmp_path / "g", progress=False, initial=weights)
