@@ -237,6 +237,9 @@ class _Atomic:
         return array.add(index, value)
 
 
+_ONE_NUMBER = "a thread reads and writes one number at a time, as in a[y, x]"
+
+
 class _Recorded:
     """An array that tells a trace which of its cells are used, and for what."""
 
@@ -260,8 +263,16 @@ class _Recorded:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = self._index(index)
+        if len(index) < self._values.ndim:
+            raise TypeError(f"{self._name} has {self._values.ndim} indices: {_ONE_NUMBER}")
         if self._tell("write", index):
             self._values[index] = value
+
+    def _arithmetic(self, _other: Any) -> Any:
+        raise TypeError(f"{self._name} is an array: {_ONE_NUMBER}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _arithmetic
+    __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = _arithmetic
 
     def add(self, index: Any, value: Any) -> Any:
         """An atomic addition."""
@@ -274,6 +285,8 @@ class _Recorded:
 
     def _index(self, index: Any) -> tuple[int, ...]:
         more = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(i, slice) for i in more):
+            raise TypeError(f"{self._name} is indexed with a slice: {_ONE_NUMBER}")
         whole = (*self._prefix, *(int(i) for i in more))
         sizes = self._values.shape
         return tuple(i + n if -n <= i < 0 else i for i, n in zip(whole, sizes, strict=False))

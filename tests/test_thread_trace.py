@@ -133,3 +133,21 @@ def test_what_cannot_be_traced_is_refused_with_a_reason():
         trace(barrier, 1, 1, np.zeros(1))
     with pytest.raises(TypeError, match="not a kernel"):
         trace(len, 1, 1, np.zeros(1))
+
+
+def whole_row(a):
+    a[0] = 1
+
+
+def slices(a):
+    a[:, 0] = 1
+
+
+def arithmetic(a):
+    a[0, 0] = (a[0] + a[1])[0]
+
+
+@pytest.mark.parametrize("kernel", [whole_row, slices, arithmetic])
+def test_a_thread_computes_with_numbers_and_is_told_so(kernel):
+    with pytest.raises(TypeError, match=r"a has 2 indices|with a slice|is an array"):
+        trace(kernel, 1, 1, np.zeros((2, 2)))

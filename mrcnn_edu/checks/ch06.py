@@ -1,6 +1,7 @@
 """Checks of chapter 06: gradients of RoI operators, merged taps, shares of threads."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,12 @@ def check_sample_backward(answer: Callable) -> None:
         [[0, 1], [0, 0]],
         "Less than one pixel outside, the border's value continues: clamp the coordinate, and the "
         "border pixel gets everything.",
+    )
+    require_equal(
+        answer(1.0, -1.0, 3.0, 2, 3),
+        [[0, 0, 1], [0, 0, 0]],
+        "A sample exactly one pixel outside still reads the border: only y < -1 or y > H is too "
+        "far, the same for x.",
     )
     for y, x in ((-1.5, 0.0), (0.0, 4.5), (3.5, 1.0)):
         require_equal(
@@ -143,6 +150,13 @@ def check_merge_taps(answer: Callable) -> None:
     )
     compare([], [], ([], []), "A bin outside the map has no taps.")
     compare(
+        [0, 1],
+        [0.125, 0.375],
+        ([0, 1], [0.125, 0.375]),
+        "Where samples lie outside the map, the weights of a bin sum to less than 1. Add them, do "
+        "not normalise.",
+    )
+    compare(
         [5, 6, 4, 5, 3, 4],
         [0.1, 0.2, 0.2, 0.1, 0.3, 0.1],
         ([5, 6, 4, 3], [0.2, 0.2, 0.3, 0.3]),
@@ -152,27 +166,48 @@ def check_merge_taps(answer: Callable) -> None:
     generator = np.random.default_rng(0)
     for _ in range(30):
         pixels = generator.integers(0, 6, generator.integers(1, 12)).tolist()
-        weights = generator.random(len(pixels)).tolist()
+        weights = generator.random(len(pixels)).round(2).tolist()
         order = list(dict.fromkeys(pixels))
         sums = [sum(w for p, w in zip(pixels, weights, strict=True) if p == q) for q in order]
         compare(pixels, weights, (order, sums), "Random taps.")
 
 
 class _Watched(np.ndarray):
-    """An array that notes which of its elements are assigned."""
+    """An array that notes which of its elements are assigned, through views and in place too."""
 
-    written: set[tuple[int, ...]]
+    cells: np.ndarray  # of each element, its number in the whole array
+    written: set[int]
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        found = super().__getitem__(key)
+        if isinstance(found, _Watched):
+            found.cells, found.written = self.cells[key], self.written
+        return found
 
     def __setitem__(self, key, value):  # type: ignore[no-untyped-def]
-        cells = np.zeros(self.shape, bool)
-        cells[key] = True
-        self.written |= set(zip(*(axis.tolist() for axis in cells.nonzero()), strict=True))
+        self.written.update(np.ravel(self.cells[key]).tolist())
         super().__setitem__(key, value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):  # type: ignore[no-untyped-def]
+        if method == "at" and isinstance(inputs[0], _Watched):
+            self.written.update(np.ravel(inputs[0].cells[inputs[1]]).tolist())
+        for target in out:
+            if isinstance(target, _Watched):
+                self.written.update(target.cells.ravel().tolist())
+        plain = [_plain(a) for a in inputs]
+        if out:
+            options["out"] = tuple(_plain(a) for a in out)
+        result = getattr(ufunc, method)(*plain, **options)
+        return out[0] if len(out) == 1 else result
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, _Watched) else value
 
 
 def _watched(height: int, width: int) -> _Watched:
     out = np.zeros((height, width), np.float32).view(_Watched)
-    out.written = set()
+    out.cells, out.written = np.arange(height * width).reshape(height, width), set()
     return out
 
 
@@ -203,26 +238,28 @@ def check_share(answer: Callable) -> None:
 def _check_shares(answer: Callable, taps: list, alone: _Watched, step: int) -> None:
     """All shares of ``step``, from the last to the first, against one that does everything."""
     together = np.zeros(alone.shape, np.float32)
-    owner: dict[tuple[int, ...], int] = {}
+    owner: dict[int, int] = {}
+    width = alone.shape[1]
     for first in reversed(range(step)):
         out = _watched(*alone.shape)
         answer(taps, out, first, step)
         for cell in out.written:
             require(
                 owner.setdefault(cell, first) == first,
-                f"Shares {owner.get(cell)} and {first} of {step} both write pixel {cell}: on two "
-                "threads one of the additions can be lost. Did you divide the RoIs? Divide the "
-                "pixels.",
+                f"Shares {owner.get(cell)} and {first} of {step} both write pixel "
+                f"{divmod(cell, width)}: on two threads one of the additions can be lost. Did you "
+                "divide the RoIs? Divide the pixels, and leave those of others alone: adding 0 "
+                "to one is a write, too.",
             )
-        together += out
+        together += _plain(out)
     missing = alone.written - owner.keys()
     require(
         not missing,
-        f"With {step} shares nobody writes pixel {min(missing, default=())}. Every row needs an "
-        f"owner, also where the number of rows is not a multiple of {step}.",
+        f"With {step} shares nobody writes pixel {divmod(min(missing, default=0), width)}. Every "
+        f"row needs an owner, also where the number of rows is not a multiple of {step}.",
     )
     require(
-        bool((together == alone).all()),
+        np.array_equal(together, alone.view(np.ndarray)),
         f"With {step} shares the sums differ from those of one share. Each pixel's owner must add "
         "every tap of that pixel, in the order of the RoIs.",
     )

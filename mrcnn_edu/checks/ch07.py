@@ -41,6 +41,11 @@ def check_add_row(answer: Callable) -> None:
         )
     _stays_inside(found, "3 × 3 threads were launched for 2 × 3 numbers: is y guarded?")
     require_equal(out, a + row, "out[y, x] = a[y, x] + row[x], on 2 × 3 numbers.")
+    _does_not_race(
+        found,
+        "The threads are the loop: there is one for each number, so leave out any loop over rows "
+        "or columns, and take both x and y from cuda.grid(2).",
+    )
     for height, width, blocks, threads in ((5, 6, (2, 2), (4, 4)), (1, 1, (1, 1), (2, 2))):
         a, row = np.random.default_rng(0).random((height, width)), np.arange(float(width))
         out = np.zeros((height, width))
@@ -50,7 +55,12 @@ def check_add_row(answer: Callable) -> None:
             f"There are {height} × {width} numbers and more threads than that along x and y: "
             "guard both, and mind that the last index is one less than the size.",
         )
-        require_equal(out, a + row, f"On {height} × {width} numbers.")
+        require_equal(
+            out,
+            a + row,
+            f"On {height} × {width} numbers, in blocks of {threads}: do you use the place in the "
+            "whole grid, cuda.grid(2), or only the one in the block?",
+        )
     a, out = np.zeros((32, 32), np.float32), np.zeros((32, 32), np.float32)
     found = trace(answer, (1, 32), (32, 1), a, np.zeros(32, np.float32), out)
     sectors = max(found.sectors("a") + found.sectors("out", "write"), default=0)
@@ -100,10 +110,17 @@ def check_pool_scatter(answer: Callable) -> None:
     out = np.zeros((3, 2))
     found = trace(answer, (1, 1), (2, 2), gradient, argmax, out)
     _stays_inside(found, "out is [H·W, C]: argmax names its row, the channel its column.")
+    added = sum(a.kind == "atomic" for a in found.accesses)
+    require(
+        added <= 4,
+        f"There are 4 gradients, and your threads add {added} times: x and y together name one "
+        "gradient, so leave out the loop.",
+    )
     require_equal(
         out,
         [[5, 0], [0, 2], [0, 8]],
-        "Both bins of channel 0 chose pixel 0: it gets 1 + 4. Add, do not assign.",
+        "Both bins of channel 0 chose pixel 0: it gets 1 + 4. Add, do not assign; and pixel 0 is "
+        "a pixel, only −1 is none.",
     )
     _does_not_race(
         found, "Two bins may choose the same pixel, and += can lose one: use cuda.atomic.add."
@@ -130,7 +147,13 @@ def check_pool_scatter(answer: Callable) -> None:
         )
         for b, c in zip(*np.nonzero(argmax >= 0), strict=True):
             wanted[argmax[b, c], c] += gradient[b, c]
-        require_equal(out, wanted, f"{bins} bins, {channels} channels.", 1e-9)
+        require_equal(
+            out,
+            wanted,
+            f"{bins} bins, {channels} channels, launched with 64 threads along x and 12 along y: "
+            "x runs over channels, `c, b = cuda.grid(2)`.",
+            1e-9,
+        )
 
 
 @check

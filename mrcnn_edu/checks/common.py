@@ -90,7 +90,11 @@ def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) ->
 
 def _two_sides(found: Tensor, wanted: Tensor, close: Tensor) -> str:
     if found.numel() <= 16:
-        return f"Yours:    {_rounded(found)}\nExpected: {_rounded(wanted)}"
+        sides = f"Yours:    {_rounded(found)}\nExpected: {_rounded(wanted)}"
+        if torch.allclose(found, wanted, rtol=1e-4, atol=1e-4, equal_nan=True):
+            gap = (found - wanted).nan_to_num().abs().max()
+            sides += f"\nThey differ by {gap:.0e} at most: is something float32 that need not be?"
+        return sides
     index = (~close).nonzero()[0].tolist()
     place = tuple(index)
     return (

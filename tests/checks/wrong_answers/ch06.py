@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of chapter 06: {check: {what is wrong: (answer, message)}}."""
 
+import numpy as np
 import torch
 
 
@@ -32,6 +33,12 @@ def assigns_at_the_border(g, y, x, height, width):
     if not _inside(y, x, height, width):
         return torch.zeros(height, width)
     return _scatter(g, y, x, height, width, add=False)
+
+
+def leaves_the_edge_itself_out(g, y, x, height, width):
+    if not (-1 < y < height and -1 < x < width):
+        return torch.zeros(height, width)
+    return _scatter(g, y, x, height, width)
 
 
 def never_outside(g, y, x, height, width):
@@ -100,6 +107,13 @@ def only_looks_at_the_last(pixels, weights):
     return kept, sums
 
 
+def normalises(pixels, weights):
+    total = {}
+    for pixel, weight in zip(pixels, weights, strict=True):
+        total[pixel] = total.get(pixel, 0.0) + weight
+    return list(total), [weight / sum(weights) for weight in total.values()]
+
+
 def merges_whole_samples_only(pixels, weights):
     total = {}
     for k in range(0, len(pixels), 2):
@@ -129,6 +143,15 @@ def forgets_the_weight(taps, out, first, step):
                 out[i, j] += g
 
 
+def adds_a_whole_array(taps, out, first, step):
+    part = np.zeros(out.shape, np.float32)
+    for roi in taps:
+        for i, j, weight, g in roi:
+            if i % step == first:
+                part[i, j] += weight * g
+    out += part
+
+
 def changes_the_order(taps, out, first, step):
     for roi in taps[first:] + taps[:first]:
         for i, j, weight, g in roi:
@@ -142,6 +165,7 @@ WRONG = {
         "assigns where two taps meet": (assigns_at_the_border, "added, not assigned"),
         "reads outside the map": (never_outside, "more than one pixel outside"),
         "the border does not continue": (nothing_outside_at_all, "clamp the coordinate"),
+        "the edge is outside": (leaves_the_edge_itself_out, "exactly one pixel outside"),
     },
     "check_pool_backward": {
         "shares as a mean does": (shares_the_gradient, "not shared as in a mean"),
@@ -153,9 +177,11 @@ WRONG = {
         "the last weight wins": (overwrites_weights, "with summed weights"),
         "compares whole samples": (merges_whole_samples_only, "where the first one ended"),
         "looks at the last two taps": (only_looks_at_the_last, "walks back"),
+        "normalises": (normalises, "do not normalise"),
     },
     "check_share": {
         "divides the RoIs": (divides_the_rois, "Divide the pixels"),
+        "adds a whole array": (adds_a_whole_array, "adding 0 to one is a write"),
         "the last rows have no owner": (leaves_rows_without_owner, "nobody writes pixel"),
         "no weight": (forgets_the_weight, "out[i, j] += weight * g"),
         "adds in another order": (changes_the_order, "in the order of the RoIs"),

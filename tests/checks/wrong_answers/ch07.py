@@ -34,6 +34,18 @@ def row_adds_the_wrong_one(a, row, out):
         out[y, x] = a[y, x] + row[y]
 
 
+def row_with_a_loop(a, row, out):
+    for y in range(a.shape[0]):
+        for x in range(a.shape[1]):
+            out[y, x] = a[y, x] + row[x]
+
+
+def row_of_the_block_only(a, row, out):
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    if y < out.shape[0] and x < out.shape[1]:
+        out[y, x] = a[y, x] + row[x]
+
+
 def counts_numbers(addresses):
     return len(set(addresses))
 
@@ -59,6 +71,20 @@ def pool_assigns(gradient, argmax, out):
     c, b = cuda.grid(2)
     if b < gradient.shape[0] and c < gradient.shape[1] and argmax[b, c] >= 0:
         out[argmax[b, c], c] = gradient[b, c]
+
+
+def pool_with_a_loop(gradient, argmax, out):
+    c = cuda.grid(1)
+    if c < gradient.shape[1]:
+        for b in range(gradient.shape[0]):
+            if argmax[b, c] >= 0:
+                cuda.atomic.add(out, (argmax[b, c], c), gradient[b, c])
+
+
+def pool_with_x_over_bins(gradient, argmax, out):
+    b, c = cuda.grid(2)
+    if b < gradient.shape[0] and c < gradient.shape[1] and argmax[b, c] >= 0:
+        cuda.atomic.add(out, (argmax[b, c], c), gradient[b, c])
 
 
 def pool_races(gradient, argmax, out):
@@ -123,6 +149,8 @@ WRONG = {
         "a guard one too wide": (row_with_a_guard_one_too_wide, "one less than the size"),
         "x along the rows": (row_with_x_and_y_swapped_in_the_guard, "let x be the last index"),
         "indices swapped": (row_with_swapped_indices, "Do you take y for x?"),
+        "keeps the loop": (row_with_a_loop, "leave out any loop"),
+        "the place in the block": (row_of_the_block_only, "or only the one in the block"),
         "row[y]": (row_adds_the_wrong_one, "out[y, x] = a[y, x] + row[x], on"),
     },
     "check_count_sectors": {
@@ -134,6 +162,8 @@ WRONG = {
     },
     "check_pool_scatter": {
         "assigns": (pool_assigns, "Add, do not assign"),
+        "keeps a loop": (pool_with_a_loop, "your threads add 8 times"),
+        "x over bins": (pool_with_x_over_bins, "x runs over channels"),
         "races": (pool_races, "use cuda.atomic.add"),
         "forgets empty bins": (pool_forgets_empty_bins, "As an index, −1"),
         "no guard": (pool_without_guard, "guard both"),
