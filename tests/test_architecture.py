@@ -31,7 +31,7 @@ FLOORS = [
     ["train"],
     ["show"],
     ["report"],
-    ["quickstart", "checks", "widgets"],
+    ["quickstart", "checks", "widgets", "ablations"],
     ["cli"],
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}

@@ -1,4 +1,5 @@
-"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | data | config``.
+"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | ablate | data |
+config``.
 
 Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
 user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from mrcnn_edu.cli.ablate import Ablate
 from mrcnn_edu.cli.config import Config
 from mrcnn_edu.cli.data import DataCommand
 from mrcnn_edu.cli.evaluate import Evaluate
@@ -26,6 +28,7 @@ def command_line(arguments: Sequence[str]) -> Any:
         | Annotated[Train, tyro.conf.subcommand("train", default=Train.default(arguments))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Predict, tyro.conf.subcommand("predict")]
+        | Annotated[Ablate, tyro.conf.subcommand("ablate")]
         | Annotated[DataCommand, tyro.conf.subcommand("data")]
         | Annotated[Config, tyro.conf.subcommand("config")]
     )

@@ -1,0 +1,154 @@
+"""Plan an experiment, leave out what is done, and carry out the rest within a budget of time.
+
+Runs are ordered seed by seed, so that what is finished first can be compared already. Several run
+at once, each in a process with one thread: on a CPU as many as it has cores, on a GPU as many as
+its memory holds. Whoever is killed goes on where it was. Chapter 15.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrcnn_edu.ablations.profiles import Profile
+from mrcnn_edu.ablations.run import Run, execute
+from mrcnn_edu.ablations.table import Arm, DataName, Table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done and what is left of an experiment."""
+
+    done: tuple[Run, ...]
+    left: tuple[Run, ...]  # in the order in which they will run
+    seconds: float | None  # a run takes on one process, from those that are done; None: unknown
+
+
+def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int) -> Run:
+    """The run of one arm with one seed."""
+    model = profile.model(arm.config(), data)
+    train = profile.schedule(data, seed)
+    sizes = (profile.training_images, profile.validation_images)
+    if not table.shared_proposals:
+        return Run(data, model, train, *sizes)
+    # First trunk and RPN alone: without RoIs there is no gradient from any head. Then the trunk
+    # stays, and with no clipping over all gradients the RPN learns the same whatever the heads do.
+    train = dataclasses.replace(train, clip_gradient_norm=0.0)
+    rpn_only = dataclasses.replace(profile.model(table.arms[0].config(), data), box_samples=0)
+    first = Run(data, rpn_only, train, *sizes)
+    return Run(data, dataclasses.replace(model, frozen_stages=5), train, *sizes, first=first)
+
+
+def plan(
+    tables: Sequence[Table], profile: Profile, data: Sequence[DataName], results: Path
+) -> Plan:
+    """Which runs the tables need, without repetition, and which of them are there.
+
+    Args:
+        tables: what is to be filled.
+        profile: at which size.
+        data: only these data sets, of those that a table is meant for.
+        results: folder of finished runs.
+    """
+    most = max(profile.seeds_for(table.key) for table in tables)
+    runs: dict[str, Run] = {}
+    for seed in range(most):
+        for table in tables:
+            if seed >= profile.seeds_for(table.key):
+                continue
+            for name in table.data:
+                if name in data:
+                    for arm in table.arms:
+                        run = make_run(table, arm, profile, name, seed)
+                        runs.setdefault(run.name, run)
+    done, left, times = [], [], []
+    for run in runs.values():
+        found = read(run, results)
+        if found is None:
+            left.append(run)
+        else:
+            done.append(run)
+            times.append(found["step_seconds"] * run.train.steps + found["evaluate_seconds"])
+    return Plan(tuple(done), tuple(left), sum(times) / len(times) if times else None)
+
+
+def read(run: Run, results: Path) -> dict[str, Any] | None:
+    """The result of a run, or None if it is not there."""
+    path = results / f"{run.name}.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    return found if found["config"] == run.config() else None
+
+
+def carry_out(
+    runs: Sequence[Run],
+    results: Path,
+    work: Path,
+    device: str = "cpu",
+    processes: int = 1,
+    budget: float | None = None,
+    nuclei: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Make the runs, several at a time, until all are done or the time is over.
+
+    A run is begun only if it should end within the budget, judged by the longest so far; the
+    first ones are begun in any case.
+
+    Args:
+        runs: in order of importance.
+        results: folder for their files.
+        work: folder for checkpoints.
+        device: "cpu" or "cuda".
+        processes: runs at a time.
+        budget: seconds; None: as long as it takes.
+        nuclei: folder of the nuclei set.
+        say: told about each run that ends.
+
+    Returns:
+        how many runs were finished.
+    """
+    start, longest, finished = time.monotonic(), 0.0, 0
+    waiting, running = list(runs), dict[Future, tuple[Run, float]]()
+    context = multiprocessing.get_context("spawn")  # a fork would share locks and a GPU
+    with ProcessPoolExecutor(processes, context, initializer=_one_thread) as pool:
+        try:
+            while waiting or running:
+                now = time.monotonic() - start
+                while waiting and len(running) < processes:
+                    if budget is not None and longest and now + longest > budget:
+                        waiting.clear()
+                        break
+                    run = waiting.pop(0)
+                    future = pool.submit(execute, run, results, work, device, nuclei)
+                    running[future] = (run, time.monotonic())
+                if not running:
+                    break
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    run, began = running.pop(future)
+                    future.result()  # raises what went wrong in the process
+                    seconds = time.monotonic() - began
+                    longest = max(longest, seconds)
+                    finished += 1
+                    left = len(waiting) + len(running)
+                    say(f"{run.name}: {seconds:.0f} s; {left} left")
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # SIGTERM: a run saves and stops
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return finished
+
+
+def _one_thread() -> None:
+    """Runs beside each other share the cores by taking one each."""
+    torch.set_num_threads(1)

@@ -1,0 +1,120 @@
+"""One run of an experiment: an arm, a data set, a seed. Trained, measured, written as JSON.
+
+A run is what its configuration says and nothing else; its file is named by a hash of it. So a run
+that several tables share is made once, what is there is never made again, and a file whose
+configuration is another's cannot be mistaken for it. Chapter 15.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from mrcnn_edu.ablations.data import load
+from mrcnn_edu.ablations.table import DataName
+from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.evaluate import coco_metrics, coco_results
+from mrcnn_edu.model import parameter_count
+from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.run_folder import MODEL
+from mrcnn_edu.run_log import METRICS, read_metrics
+from mrcnn_edu.train import train
+from mrcnn_edu.train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides about the outcome of a run.
+
+    ``first`` is a run whose weights this one begins with; its trunk then stays as it is, so that
+    all runs that share it have the same features and the same proposals.
+    """
+
+    data: DataName
+    model: ModelConfig
+    train: TrainConfig
+    training_images: int
+    validation_images: int
+    first: "Run | None" = None
+
+    def config(self) -> dict[str, Any]:
+        """The run as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def name(self) -> str:
+        """Data, seed, and a hash of the whole configuration."""
+        text = json.dumps(self.config(), sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+        return f"{self.data}_{digest}_seed{self.train.seed}"
+
+
+def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | None) -> Path:
+    """Train and measure one run, going on where an earlier attempt was stopped.
+
+    Args:
+        run: what to do.
+        results: folder for ``NAME.json``.
+        work: folder for checkpoints, so that a killed run goes on.
+        device: "cpu" or "cuda".
+        nuclei: folder of the nuclei set, if the run needs it.
+
+    Returns:
+        the file with the result.
+    """
+    origin = provenance(run.config(), run.train.seed)  # the commit that runs, not a later one
+    training = load(run.data, "train", run.training_images, nuclei)
+    validation = load(run.data, "val", run.validation_images, nuclei)
+    initial = _first_weights(run.first, training, work, device) if run.first else None
+    folder = work / run.name
+    model = train(run.model, run.train, training, folder, device, progress=False, initial=initial)
+    start = time.perf_counter()
+    found = coco_results(
+        model, validation, batch_size=8 if run.model.short_side else 1, progress=False
+    )
+    steps = read_metrics(folder / METRICS)
+    result = {
+        **origin,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "parameters": parameter_count(model)["total"],
+        "step_seconds": _median([line["seconds"] for line in steps]),
+        "evaluate_seconds": round(time.perf_counter() - start, 1),
+        "metrics": measure(validation, found, run.model),
+    }
+    path = results / f"{run.name}.json"
+    write_json(path, result)
+    return path
+
+
+def measure(
+    dataset: Dataset, results: list[dict[str, Any]], config: ModelConfig
+) -> dict[str, dict[str, float | None]]:
+    """Box, mask and keypoint metrics, as far as the model has such heads."""
+    truth, most = dataset.coco_gt(), config.detections_per_image
+    found = {"box": coco_metrics(truth, results, "bbox", most)}
+    if config.mask_head != "none":
+        found["mask"] = coco_metrics(truth, results, "segm", most)
+    if config.keypoints:
+        found["keypoints"] = coco_metrics(truth, results, "keypoints")
+    return found
+
+
+def _first_weights(
+    first: Run, training: Dataset, work: Path, device: str
+) -> dict[str, torch.Tensor]:
+    """The weights of a first stage, trained if they are not there."""
+    folder = work / first.name
+    train(first.model, first.train, training, folder, device, progress=False)
+    return load_file(folder / MODEL)
+
+
+def _median(values: list[float]) -> float:
+    return round(sorted(values)[len(values) // 2], 4)

@@ -1,0 +1,82 @@
+"""``mrcnn-edu ablate``: the paper's tables as experiments."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from mrcnn_edu.ablations import report
+from mrcnn_edu.ablations.engine import carry_out, plan
+from mrcnn_edu.ablations.profiles import profile
+from mrcnn_edu.ablations.table import DataName
+from mrcnn_edu.ablations.tables import TABLES, table
+from mrcnn_edu.cli.common import Device, find_device
+from mrcnn_edu.errors import UserError
+
+
+@dataclass
+class Ablate:
+    """Run arms and seeds of the paper's tables, go on where it stopped, and write the tables."""
+
+    table: tuple[str, ...] = ()
+    """Which: 2a 2b 2c 2c-shared 2d 2e 3 5 6 code. None named means all."""
+    profile: str = "cpu"
+    """How large: smoke, cpu (a laptop) or gpu."""
+    data: tuple[Literal["shapes", "persons", "nuclei"], ...] = ("shapes", "persons")
+    """On what; a table runs on those of these that it is meant for. Nuclei need --nuclei."""
+    nuclei: Path | None = None
+    """Folder that `mrcnn-edu data nuclei` wrote."""
+    budget: str | None = None
+    """Stop in time: 20m, 1.5h, 600s. Without it everything runs."""
+    processes: int = 0
+    """Runs at a time; 0 takes one a CPU core, or four on a GPU."""
+    results: Path = Path("results/ablations")
+    """Where each run's JSON, the table and the plot go."""
+    work: Path = Path("runs/ablations")
+    """Where checkpoints go."""
+    render: bool = False
+    """Only write table and plot from the results that are there."""
+    device: Device = "cpu"
+
+    def run(self) -> None:
+        """Run the command."""
+        console = Console(soft_wrap=True, highlight=False)
+        tables = [table(key) for key in self.table] if self.table else list(TABLES)
+        size = profile(self.profile)
+        names: list[DataName] = list(self.data)
+        if "nuclei" in names and self.nuclei is None:
+            raise UserError("Name the folder of the nuclei set with --nuclei.")
+        found = plan(tables, size, names, self.results)
+        at_once = self.processes or (4 if self.device != "cpu" else os.cpu_count() or 1)
+        console.print(f"{len(found.done)} runs are done, {len(found.left)} are left.")
+        if found.seconds is not None and found.left:
+            hours = found.seconds * len(found.left) / at_once / 3600
+            console.print(f"At {found.seconds:.0f} s a run, {at_once} at a time: {hours:.1f} h.")
+        if not self.render:
+            budget = seconds(self.budget) if self.budget else None
+            if budget is not None and found.seconds is not None:
+                fits = int(budget / found.seconds * at_once)
+                console.print(f"About {min(fits, len(found.left))} of them fit into {self.budget}.")
+            device = find_device(self.device)
+            finished = carry_out(
+                found.left, self.results, self.work, device, at_once, budget, self.nuclei,
+                console.print,
+            )  # fmt: skip
+            console.print(f"{finished} runs finished.")
+        for path in report.write(tables, size, names, self.results):
+            console.print(f"Wrote {path}")
+
+
+def seconds(text: str) -> float:
+    """A length of time such as 20m, 1.5h, 600s or 600, in seconds.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None:
+        raise UserError(f"{text!r} is no length of time; write 20m, 1.5h or 600s.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

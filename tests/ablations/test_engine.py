@@ -1,0 +1,183 @@
+"""Plans leave out what is done, runs go on after a kill, and arms differ in what they should."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mrcnn_edu.ablations import data as ablation_data
+from mrcnn_edu.ablations.engine import carry_out, make_run, plan, read
+from mrcnn_edu.ablations.profiles import PROFILES, profile
+from mrcnn_edu.ablations.run import execute
+from mrcnn_edu.ablations.table import Arm, Effect, Table
+from mrcnn_edu.ablations.tables import TABLES, table
+from mrcnn_edu.config import difference
+from mrcnn_edu.data.shapes import ShapesDataset
+from mrcnn_edu.errors import UserError
+
+SMOKE = PROFILES["smoke"]
+
+
+def tiny(**changes):
+    """The smoke profile, smaller still."""
+    return dataclasses.replace(SMOKE, training_images=4, validation_images=2, **changes)
+
+
+@pytest.mark.parametrize("which", TABLES, ids=lambda t: t.key)
+def test_arms_differ_in_what_the_table_is_about_and_in_nothing_else(which):
+    bases = {arm.base for arm in which.arms}
+    assert len(bases) == 1 or which.key == "2a", "one base, or arms cannot be compared"
+    for data in which.data:
+        runs = [make_run(which, arm, SMOKE, data, seed=3) for arm in which.arms]
+        assert len({run.name for run in runs}) == len(runs)
+        for run, arm in zip(runs, which.arms, strict=True):
+            assert run.train == runs[0].train
+            if arm.base == which.arms[0].base:
+                changed = set(difference(run.model, runs[0].model))
+                assert changed <= set(arm.changes) | set(which.arms[0].changes)
+
+
+@pytest.mark.parametrize("which", TABLES, ids=lambda t: t.key)
+def test_published_numbers_have_a_source_and_effects_their_sign(which):
+    assert bool(which.source) == any(arm.published for arm in which.arms)
+    for effect in which.effects:
+        better, worse = (which.arm(n).published for n in (effect.better, effect.worse))
+        if effect.metric in better and effect.metric in worse:
+            assert better[effect.metric] > worse[effect.metric], "the claim is the paper's"
+
+
+def test_a_table_that_contradicts_itself_is_refused():
+    arms = (Arm("a", "tiny_fpn"), Arm("b", "tiny_fpn"))
+    with pytest.raises(ValueError, match="no arm 'c'"):
+        Table("x", "", "", arms, (Effect("a", "c", "box AP", 1.0),), ("box AP",))
+    with pytest.raises(ValueError, match="smallest effect above 0"):
+        Table("x", "", "", arms, (Effect("a", "b", "box AP", 0.0),), ("box AP",))
+    with pytest.raises(ValueError, match="two arms of one name"):
+        Table("x", "", "", (arms[0], arms[0]), (), ("box AP",))
+    with pytest.raises(UserError, match="did you mean '2c'"):
+        table("2cc")
+    with pytest.raises(UserError, match="Profiles: smoke, cpu, gpu"):
+        profile("laptop")
+
+
+def test_runs_that_tables_share_are_planned_once_and_seed_by_seed():
+    tables = [table("2b"), table("2c")]  # "sigmoid" is "RoIAlign, mean"
+    found = plan(tables, dataclasses.replace(SMOKE, seeds=2), ["shapes"], Path("nowhere"))
+    names = [run.name for run in found.left]
+    assert len(names) == len(set(names)) == 2 * (3 + 5 - 1)
+    assert [run.train.seed for run in found.left] == [0] * 7 + [1] * 7
+    assert found.done == ()
+
+
+def test_what_is_done_is_left_out_and_a_changed_file_is_not_trusted(tmp_path):
+    which = table("2d")
+    run = make_run(which, which.arms[0], SMOKE, "shapes", 0)
+    content = {"config": run.config(), "step_seconds": 0.5, "evaluate_seconds": 1.0}
+    (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
+    found = plan([which], SMOKE, ["shapes"], tmp_path)
+    assert found.done == (run,)
+    assert [r.name for r in found.left] == [make_run(which, which.arms[1], SMOKE, "shapes", 0).name]
+    assert found.seconds == 0.5 * SMOKE.train.steps + 1.0
+    content["config"]["train"]["steps"] += 1
+    (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
+    assert read(run, tmp_path) is None
+
+
+def test_a_run_is_trained_measured_and_written(tmp_path):
+    which = table("5")
+    run = make_run(which, which.arm("+ masks, keypoints"), tiny(), "persons", 0)
+    path = execute(run, tmp_path / "results", tmp_path / "work", "cpu", None)
+    found = json.loads(path.read_text())
+    assert found["config"] == run.config()
+    assert set(found["metrics"]) == {"box", "mask", "keypoints"}
+    assert found["parameters"] > 1e5
+    assert found["step_seconds"] > 0
+
+
+def test_several_processes_make_the_runs_and_a_mistake_comes_back(tmp_path):
+    which = table("2d")
+    runs = [make_run(which, arm, tiny(), "shapes", 0) for arm in which.arms]
+    said = []
+    count = carry_out(runs, tmp_path / "r", tmp_path / "w", processes=2, say=said.append)
+    assert count == 2
+    assert "1 left" in said[0]
+    assert "0 left" in said[1]
+    assert plan([which], tiny(), ["shapes"], tmp_path / "r").left == ()
+    nuclei = make_run(which, which.arms[0], tiny(), "nuclei", 0)
+    with pytest.raises(UserError, match="--nuclei"):
+        carry_out([nuclei], tmp_path / "r", tmp_path / "w")
+
+
+def test_the_budget_ends_an_experiment_before_a_run_that_would_not_fit(tmp_path):
+    which = table("2d")
+    runs = [make_run(which, which.arms[0], tiny(), "shapes", seed) for seed in range(3)]
+    assert carry_out(runs, tmp_path / "r", tmp_path / "w", budget=0.01, say=lambda _: None) == 1
+
+
+def _execute(run, results, work):
+    torch.set_num_threads(1)
+    execute(run, results, work, "cpu", None)
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
+    train = dataclasses.replace(SMOKE.train, steps=30, checkpoint_seconds=0.01)
+    which = table("2d")
+    run = make_run(which, which.arms[1], tiny(train=train), "shapes", 0)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_execute, args=(run, tmp_path / "r", tmp_path / "w"))
+    process.start()
+    state = tmp_path / "w" / run.name / "state.pt"
+    until = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not list((tmp_path / "r").glob("*.json"))
+    killed_at = torch.load(state, weights_only=True)["step"]
+    execute(run, tmp_path / "r", tmp_path / "w", "cpu", None)
+    execute(run, tmp_path / "r2", tmp_path / "unbroken", "cpu", None)
+    results = [json.loads(next((tmp_path / f).glob("*.json")).read_text()) for f in ("r", "r2")]
+    assert 0 < killed_at <= 30
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
+def test_shared_proposals_are_shared_to_the_last_bit(tmp_path):
+    """Trunk and RPN end up equal in arms whose heads learn differently."""
+    which = table("2c-shared")
+    train = dataclasses.replace(SMOKE.train, steps=4)
+    ends = []
+    for arm in (which.arms[0], which.arms[-1]):
+        run = make_run(which, arm, tiny(train=train), "shapes", 0)
+        execute(run, tmp_path / "r", tmp_path / "w", "cpu", None)
+        ends.append(load_file(tmp_path / "w" / run.name / "model.safetensors"))
+        first = load_file(tmp_path / "w" / run.first.name / "model.safetensors")
+        for name, value in ends[-1].items():
+            if name.startswith("trunk."):
+                assert torch.equal(value, first[name]), "the trunk stays as it was"
+    different = {
+        name.split(".")[0] for name in ends[0] if not torch.equal(*(e[name] for e in ends))
+    }
+    assert "box_head" in different or "res5" in different
+    assert not different & {"trunk", "rpn", "fpn"}
+
+
+def test_the_set_of_persons_holds_persons_only():
+    persons = ablation_data.load("persons", "val", 12)
+    shapes = ablation_data.load("shapes", "val", 12)
+    assert isinstance(shapes, ShapesDataset)
+    assert persons.class_names == ["person"]
+    assert 0 < len(persons) < 12
+    total = sum(int((shapes[i][1]["labels"] == 10).sum()) for i in range(12))
+    assert total == sum(len(persons[i][1]["labels"]) for i in range(len(persons)))
+    image, target = persons[0]
+    assert set(target["labels"].tolist()) == {1}
+    assert target["keypoints"].shape[1:] == (17, 3)
+    where = [i for i in range(12) if (shapes[i][1]["labels"] == 10).any()]
+    assert torch.equal(image, shapes[where[0]][0])

@@ -1,0 +1,122 @@
+"""Tables and plots say what the result files say, and nothing else."""
+
+import json
+import re
+
+import pytest
+
+from mrcnn_edu.ablations.engine import make_run
+from mrcnn_edu.ablations.profiles import PROFILES
+from mrcnn_edu.ablations.report import judge, markdown, write
+from mrcnn_edu.ablations.tables import TABLES, table
+from mrcnn_edu.cli import main
+from mrcnn_edu.cli.ablate import seconds
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.provenance import provenance
+
+CPU = PROFILES["cpu"]
+
+
+def pretend(folder, which, arm_name, seed, box, mask, steps=0.1):
+    """A result file with the metrics given."""
+    run = make_run(which, which.arm(arm_name), CPU, "shapes", seed)
+    content = {
+        **provenance(run.config(), seed),
+        "device": "cpu",
+        "threads": 1,
+        "parameters": 615_960,
+        "step_seconds": steps,
+        "evaluate_seconds": 9.0,
+        "metrics": {
+            "box": {"AP": box, "AP75": box - 5},
+            "mask": {"AP": mask, "AP75": mask - 5},
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{run.name}.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def stride_32(tmp_path):
+    """Table 2d with four seeds, RoIAlign better by about 4 in masks and by nothing in boxes."""
+    which = table("2d")
+    for seed, (a, b) in enumerate([(10, 14), (11, 15.5), (9, 12.5), (12, 16)]):
+        pretend(tmp_path, which, "RoIPool", seed, 20 + seed % 2, a)
+        pretend(tmp_path, which, "RoIAlign", seed, 20 + (seed + 1) % 2, b, steps=0.2)
+    return which, tmp_path
+
+
+def test_a_table_shows_published_and_measured_apart(stride_32):
+    which, folder = stride_32
+    text = markdown(which, CPU, "shapes", folder)
+    rows = [line for line in text.splitlines() if line.startswith("| RoI")]
+    assert rows[0].split(" | ")[:9] == [
+        "| RoIPool", "28.2", "26.9", "23.6", "21.6", "20.5 ± 0.6", "15.5 ± 0.6", "10.5 ± 1.3",
+        "5.5 ± 1.3",
+    ]  # fmt: skip
+    assert rows[1].endswith("| 4 | 615,960 | 200 |")
+    assert "arXiv:1703.06870v3, table 2d" in text
+    assert "4 seeds" in text
+    assert re.search(r"commits `[0-9a-f]{7}`", text)
+
+
+def test_effects_are_judged_by_their_interval(stride_32):
+    which, folder = stride_32
+    judged = {j.effect.metric: j for j in judge(which, CPU, "shapes", folder)}
+    assert judged["mask AP"].verdict == "reproduced"
+    assert judged["mask AP"].difference.mean == pytest.approx(4.0)
+    assert judged["box AP"].verdict == "undecided"
+    assert judged["box AP"].difference.mean == pytest.approx(0.0)
+
+
+def test_what_was_not_run_is_not_shown(tmp_path):
+    which = table("2d")
+    assert markdown(which, CPU, "shapes", tmp_path) == ""
+    assert write([which], CPU, ["shapes"], tmp_path) == []
+    pretend(tmp_path, which, "RoIPool", 0, 20.0, 10.0)
+    text = markdown(which, CPU, "shapes", tmp_path)
+    assert "| RoIAlign | 34.0 | 36.4 | 30.9 | 32.1 | – | – | – | – | 0 | – | – |" in text
+    assert "verdict" not in text
+    assert judge(which, CPU, "shapes", tmp_path) == []
+
+
+def test_table_and_plot_are_written_beside_the_results(stride_32):
+    which, folder = stride_32
+    page, plot = write([which], CPU, ["shapes"], folder)
+    assert page.read_text().startswith("# The paper's tables, profile `cpu`")
+    first = plot.read_text()
+    assert "<svg" in first
+    write([which], CPU, ["shapes"], folder)
+    assert plot.read_text() == first
+
+
+def test_the_smoke_profile_runs_every_arm_and_a_table_comes_out(tmp_path, capsys):
+    folders = f"--results {tmp_path / 'r'} --work {tmp_path / 'w'}"
+    main(f"ablate --profile smoke --processes 2 {folders}".split())
+    text = (tmp_path / "r" / "smoke.md").read_text()
+    for which in TABLES:
+        assert f"### {which.key}: " in text
+    assert "| 0 | – | – |" not in text, "every arm has a run"
+    said = capsys.readouterr().out
+    assert "0 left" in said
+    main(f"ablate --profile smoke --table 2c {folders}".split())
+    assert "5 runs are done, 0 are left." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("20m", 1200), ("1.5h", 5400), ("600s", 600), ("90", 90)]
+)
+def test_a_budget_is_a_length_of_time(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["soon", "-5m", "5d", ""])
+def test_a_budget_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match="20m"):
+        seconds(text)
+
+
+def test_nuclei_without_their_folder_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["ablate", "--table", "2d", "--data", "nuclei"])
+    assert "--nuclei" in capsys.readouterr().err
