@@ -10,7 +10,9 @@ raised here, in one sentence. Chapter 13.
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -173,6 +175,15 @@ def _leave_signals_to_training(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_training, daemon=True).start()
+
+
+def _end_with_training() -> None:
+    """End this worker when training is killed: the fork server, its parent, would wait for it."""
+    training = multiprocessing.parent_process()
+    assert training is not None
+    training.join()
+    os._exit(1)
 
 
 def _fork_server() -> multiprocessing.context.BaseContext:

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,6 +126,37 @@ def test_ctrl_c_does_not_kill_workers():
         assert len(list(loader)) == 11
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_workers_end_with_a_training_that_is_killed(tmp_path):
+    script = tmp_path / "trains.py"
+    script.write_text(
+        "import time\n"
+        "if __name__ == '__main__':\n"
+        "    from tests.test_loader import *\n"
+        "    config, data = with_workers(1, steps=500), Slow()\n"
+        "    loader = iter(Loader(data, make_order(data, config), config, small_config()))\n"
+        "    next(loader)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    child = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    helpers = _descendants(child.pid)
+    assert helpers
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in helpers):
+        assert time.monotonic() < deadline, "a worker outlives the training that it works for"
+        time.sleep(0.1)
 
 
 def test_waiting_is_measured():
