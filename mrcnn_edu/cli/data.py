@@ -10,7 +10,10 @@ from rich.console import Console
 from mrcnn_edu.cli.common import Data, mistakes_of_the_user
 from mrcnn_edu.data import nuclei
 from mrcnn_edu.data.check import check_dataset
+from mrcnn_edu.data.coco_files import check_coco
+from mrcnn_edu.data.rehearsal import write_rehearsal
 from mrcnn_edu.data.shapes import ShapesConfig, generate, write_coco
+from mrcnn_edu.errors import UserError
 
 
 @dataclass
@@ -64,11 +67,50 @@ class ConvertNuclei:
 
 
 @dataclass
+class CheckCoco:
+    """Is COCO 2017 complete? Names every file that is missing or cut off, and where to get it."""
+
+    check: Path
+    """Folder that holds train2017/, val2017/ and annotations/."""
+    md5: bool = False
+    """Hash archives that lie there too; takes minutes."""
+
+    def run(self) -> None:
+        """Run the command."""
+        with mistakes_of_the_user():
+            report = check_coco(self.check, hash_archives=self.md5)
+        Console().print(str(report), highlight=False, markup=False, soft_wrap=True)
+        if not report.complete:
+            raise UserError(f"{len(report.problems)} problems in {self.check}, listed above.")
+
+
+@dataclass
+class WriteRehearsal:
+    """Write generated JPEG images with COCO's own statistics, to rehearse a full-size run."""
+
+    out: Path
+    """Folder for SPLIT/*.jpg and annotations/instances_SPLIT.json."""
+    count: int = 1000
+    """Images to generate; about 0.17 MB each."""
+    seed: int = 0
+    split: str = "train"
+    """Name of the split; an existing one is never overwritten."""
+
+    def run(self) -> None:
+        """Run the command."""
+        with mistakes_of_the_user():
+            path = write_rehearsal(self.out, self.count, self.seed, self.split)
+        Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
+
+
+@dataclass
 class DataCommand:
     """Generate, check and convert data sets."""
 
     command: tyro.conf.OmitArgPrefixes[
         Annotated[WriteShapes, tyro.conf.subcommand("shapes")]
+        | Annotated[CheckCoco, tyro.conf.subcommand("coco")]
+        | Annotated[WriteRehearsal, tyro.conf.subcommand("rehearsal")]
         | Annotated[CheckData, tyro.conf.subcommand("check")]
         | Annotated[ConvertNuclei, tyro.conf.subcommand("nuclei")]
     ]

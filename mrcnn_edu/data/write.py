@@ -1,8 +1,8 @@
 """Writes a data set to disk in COCO format, whole or not at all.
 
 In: a COCO ground truth and its images, RGB uint8 [H, W, 3], one after the other. Out: a folder
-`split`/ of PNG files and annotations/instances_`split`.json, which pycocotools and CocoDataset
-read. Chapter 12.
+`split`/ of PNG or JPEG files, as their names end, and annotations/instances_`split`.json, which
+pycocotools and CocoDataset read. Chapter 12.
 """
 
 import json
@@ -25,12 +25,14 @@ def write_split(
     split: str,
     ground_truth: dict[str, Any],
     images: Iterable[NDArray[np.uint8]],
+    quality: int = 90,
 ) -> Path:
     """Writes `folder`/`split`/FILE_NAME for each image and the JSON; returns the JSON's path.
 
     The images are written to a hidden folder that then takes its name; the JSON comes last. So
-    where the JSON is, the split is complete. Raises FileExistsError when it is there already,
-    ValueError when the number of images is not that of the ground truth.
+    where the JSON is, the split is complete. `quality` is that of JPEG files. Raises
+    FileExistsError when it is there already, ValueError when the number of images is not that of
+    the ground truth.
     """
     root = Path(folder)
     final, annotation_file = root / split, root / "annotations" / f"instances_{split}.json"
@@ -41,7 +43,9 @@ def write_split(
     scratch = Path(tempfile.mkdtemp(prefix=f".{split}.", dir=root))
     try:
         for record, pixels in zip(ground_truth["images"], images, strict=True):
-            Image.fromarray(pixels).save(scratch / record["file_name"], compress_level=3)
+            # Each of the two formats takes its own option and passes over the other's.
+            path = scratch / record["file_name"]
+            Image.fromarray(pixels).save(path, compress_level=3, quality=quality)
         scratch.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         scratch.rename(final)
         write_atomically(annotation_file, json.dumps(ground_truth).encode())
