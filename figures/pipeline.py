@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
 from mrcnn_edu.data.transforms import resize, to_float
@@ -27,7 +28,9 @@ def draw() -> Figure:
     with torch.no_grad():
         record = model.detect(model([image]))
         found, proposals = record.detections[0], record.proposals[0]
-        pooled = model.pool(record, [found.boxes[:3]], 7)  # [3, C, 7, 7]
+        near = box_ops.iou(found.boxes[:3], proposals.boxes).argmax(1)  # [3], where each came from
+        small = model.pool(record, [proposals.boxes[near]], 7)  # [3, C, 7, 7]
+        large = model.pool(record, [found.boxes[:3]], 14)  # [3, C, 14, 14]
     figure = plt.figure(figsize=SIZE, layout="none")
 
     def panel(x: float, y: float, side: float) -> Axes:
@@ -45,8 +48,10 @@ def draw() -> Figure:
     show_boxes(axis, proposals.boxes[:20], RED, linewidth=0.5)
     axis.set(xlim=(0, 192), ylim=(192, 0))
     for i in range(3):
-        show_image(panel(4.45, 0.95 + 0.65 * i, 0.55), pooled[i].norm(dim=0), cmap="viridis")
-        show_image(panel(5.25, 0.55 + 0.42 * i, 0.36), found.masks[i], cmap="magma", vmin=0, vmax=1)
+        y = 0.42 * (2 - i)
+        show_image(panel(4.5, 1.78 + y, 0.38), small[i].norm(dim=0), cmap="viridis")
+        show_image(panel(4.5, 0.3 + y, 0.38), large[i].norm(dim=0), cmap="viridis")
+        show_image(panel(5.27, 0.3 + y, 0.38), found.masks[i], cmap="magma", vmin=0, vmax=1)
     drawn = draw_detections((image * 255).byte(), found, ["" for _ in names], scale=2)
     show_image(panel(6.0, 1.4, 0.95), np.asarray(drawn))
 
@@ -56,15 +61,16 @@ def draw() -> Figure:
     best = list(zip(found.labels.tolist(), found.scores.tolist(), strict=True))[:3]
     for i, (label, score) in enumerate(best):
         text = f"{names[label - 1]} {score:.2f}"
-        page.text(5.43, 2.15 + 0.2 * i, text, ha="center", va="center", fontsize=7)
-    page.text(5.43, 2.78, "box head", ha="center", fontsize=8)
-    page.text(5.43, 0.3, "mask head", ha="center", fontsize=8)
+        page.text(5.46, 1.97 + 0.42 * (2 - i), text, ha="center", va="center", fontsize=7)
+    page.text(5.46, 0.14, "mask head", ha="center", va="center", fontsize=9, weight="bold")
+    page.text(5.2, 1.615, "corrected boxes", ha="left", va="center", fontsize=7, color="0.35")
     for x, name, shape in (
         (0.52, "image", "[3, H, W]"),
-        (1.67, "trunk", "C2 … C5"),
-        (2.62, "pyramid", "P2 … P5"),
+        (1.67, "trunk", "C2 to C5"),
+        (2.62, "pyramid", "P2 to P6"),
         (3.72, "RPN", "[A, 4] → [R, 4]"),
-        (4.72, "RoIAlign", "[R, C, 7, 7]"),
+        (4.69, "RoIAlign", "7×7, 14×14"),
+        (5.46, "box head", ""),
         (6.47, "objects", "boxes, masks"),
     ):
         page.text(x, 3.12, name, ha="center", va="center", fontsize=9, weight="bold")
@@ -73,11 +79,12 @@ def draw() -> Figure:
         (1.05, 1.28, 1.87, 1.87),
         (2.07, 2.23, 1.87, 1.87),
         (3.04, 3.22, 1.87, 1.87),
-        (4.23, 4.42, 1.87, 1.87),
-        (5.03, 5.18, 2.1, 2.3),
-        (5.03, 5.2, 1.6, 1.3),
-        (5.75, 5.97, 2.3, 2.05),
-        (5.67, 5.97, 1.2, 1.65),
+        (4.23, 4.45, 2.05, 2.3),
+        (4.93, 5.1, 2.38, 2.38),
+        (5.12, 4.93, 1.8, 1.3),
+        (4.93, 5.22, 0.91, 0.91),
+        (5.82, 5.97, 2.38, 2.1),
+        (5.7, 5.97, 0.91, 1.6),
     ):
         page.annotate("", (x2, y2), (x1, y1), arrowprops={"arrowstyle": "->", "color": "0.35"})
     return figure

@@ -40,6 +40,8 @@ def check_mask_to_box(answer: Callable) -> None:
             "These are x, y, width and height; a box here is (x1, y1, x2, y2).",
         )
     require_equal(got, want, "The mask has rows 1 and 2 and columns 2 to 4.")
+    kind = numbers(answer(mask.clone())).dtype
+    require(kind == torch.float32, f"Boxes are float32, because places have fractions; not {kind}.")
     single = torch.zeros(4, 6, dtype=torch.uint8)
     single[3, 5] = 1
     require_equal(answer(single), [5.0, 3, 6, 4], "A mask of the last pixel of a 4×6 image alone.")
@@ -51,7 +53,11 @@ def check_mask_to_box(answer: Callable) -> None:
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         random = (torch.rand(9, 7, generator=generator) < 0.1).to(torch.uint8)
-        require_equal(answer(random), to_boxes(random[None])[0], f"A random mask, seed {seed}.")
+        require_equal(
+            answer(random),
+            to_boxes(random[None])[0],
+            f"A random mask, seed {seed}. (Is the first pixel of `nonzero` also the leftmost?)",
+        )
 
 
 @check
@@ -79,7 +85,11 @@ def check_hflip(answer: Callable) -> None:
     require(torch.equal(kept, boxes), "Your function writes into its input; return new values.")
     many = _boxes(60, 0).reshape(3, 20, 4)
     want = box_ops.hflip(many, 170.5)
-    require_equal(answer(many, 170.5), want, "Boxes [3, 20, 4], an image 170.5 wide.")
+    require_equal(
+        answer(many, 170.5),
+        want,
+        "Boxes [3, 20, 4] in an image 170.5 wide: of [.., 4] index the last dimension.",
+    )
 
 
 @check
@@ -126,9 +136,13 @@ def check_decode(answer: Callable) -> None:
     """`answer(deltas, anchors, weights)` is the inverse of encode, clamped."""
     anchor = torch.tensor([[10.0, 10, 30, 20]])
     ones = (1.0, 1.0, 1.0, 1.0)
-    require_equal(
-        answer(torch.zeros(1, 4), anchor, ones), anchor, "Deltas of 0 leave the anchor as it is."
-    )
+    still = numbers(answer(torch.zeros(1, 4), anchor, ones)).float()
+    if still.shape == anchor.shape:
+        require(
+            not any(torch.equal(still[0, 2:], s) for s in torch.tensor([[20.0, 10], [10, 20]])),
+            "Your last two numbers are a width and a height; a box here is (x1, y1, x2, y2).",
+        )
+    require_equal(still, anchor, "Deltas of 0 leave the anchor as it is.")
     moved = numbers(answer(torch.tensor([[0.25, 0.0, 0.0, 0.0]]), anchor, ones))
     require_equal(
         moved,
@@ -142,6 +156,12 @@ def check_decode(answer: Callable) -> None:
     )
     require_equal(
         taller, [[10.0, 5, 30, 25]], "dh = log 2 doubles the height about the centre (20, 15)."
+    )
+    both = answer(torch.tensor([[0.25, 0.0, math.log(2), 0.0]]), anchor, ones)
+    require_equal(
+        both,
+        [[5.0, 10, 45, 20]],
+        "dx = 0.25 with dw = log 2: dx counts in widths of the anchor, 20, not in new widths, 40.",
     )
     weights = (10.0, 10.0, 5.0, 5.0)
     weighted = numbers(answer(torch.tensor([[2.5, 0.0, 0.0, 0.0]]), anchor, weights))
@@ -172,6 +192,10 @@ def check_decode(answer: Callable) -> None:
         answer(shrunk, anchor, ones),
         box_ops.decode(shrunk, anchor),
         "dw = −6 makes a box 400 times as narrow. Cut from above only: small is not infinite.",
+    )
+    far = answer(torch.tensor([[6.0, -6.0, 0.0, 0.0]]), anchor, ones)
+    require_equal(
+        far, [[130.0, -50, 150, -40]], "dx = 6 is six widths away. Only dw and dh are logarithms."
     )
     generator = torch.Generator().manual_seed(0)
     anchors, deltas = _boxes(40, 3), torch.randn(40, 4, generator=generator)

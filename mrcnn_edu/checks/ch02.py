@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mrcnn_edu.checks.common import CheckFailedError, check, require, require_equal
+from mrcnn_edu.checks.common import CheckFailedError, check, numbers, require, require_equal
 from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.roi import assign_levels
 
@@ -25,7 +25,11 @@ def check_receptive_field(answer: Callable[[Sequence[tuple[int, int, int]]], tup
 
     compare([], (1, 0.5), "Without a layer a cell is a pixel, whose centre is at ½.")
     compare([(3, 1, 0)], (3, 1.5), "Unpadded, the first 3×3 sits on pixels 0 to 2.")
-    compare([(3, 1, 1)], (3, 0.5), "Padding by 1 puts the first 3×3 on the first pixel.")
+    compare(
+        [(3, 1, 1)],
+        (3, 0.5),
+        "Padding by 1 puts the first 3×3 on the first pixel; it still sees 3.",
+    )
     compare(
         [(3, 2, 1), (3, 1, 1)],
         (7, 0.5),
@@ -60,6 +64,8 @@ def check_scale_and_shift(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
         (one / 2, zero),
         "A variance of 4 is a standard deviation of 2: divide by the square root.",
     )
+    compare((2 * one, zero, zero, one, 0.0), (2 * one, zero), "γ multiplies: it is in the scale.")
+    compare((one, 3 * one, zero, one, 0.0), (one, 3 * one), "β is added in the end.")
     compare(
         (one, zero, 3 * one, one, 0.0), (one, -3 * one), "The mean is subtracted before scaling."
     )
@@ -114,6 +120,12 @@ def check_top_down(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             "A lateral map of 3×5 has a coarser one of 2×3, and twice that is 4×6: enlarge to the "
             f"size of the lateral map, not by a factor of two. ({error})"
         ) from error
+    exact = lateral + F.interpolate(small, size=(3, 5), mode="nearest-exact")
+    require(
+        not torch.equal(numbers(got), exact),
+        "For odd sizes nearest-exact takes other cells than nearest. torchvision's and "
+        "detectron2's pyramids use nearest, and trained weights expect it.",
+    )
     require_equal(
         got,
         lateral + F.interpolate(small, size=(3, 5), mode="nearest"),
@@ -145,6 +157,9 @@ def check_levels(answer: Callable[[Tensor], Tensor]) -> None:
     )
     require_equal(
         answer(squares(10, 3000)), [2, 5], "There is no level below 2 and none above 5: clamp."
+    )
+    require_equal(
+        answer(squares(448, 440)), [5, 4], "Twice the side is one level more: log2, not log."
     )
     wide = torch.tensor([[0.0, 0.0, 448.0, 112.0], [100.0, 50.0, 212.0, 162.0]])
     require_equal(

@@ -21,25 +21,50 @@ def first_in_front(labels, masks):
     return result
 
 
-def _boxes(masks, corners):
-    boxes = torch.zeros(len(masks), 4)
-    for box, mask in zip(boxes, masks, strict=True):
-        x, y = mask.any(dim=0).nonzero()[:, 0], mask.any(dim=1).nonzero()[:, 0]
-        if len(x):
-            box[:] = torch.stack(corners(x, y)).float()
-    return boxes
+def _place(index, sizes, per_cell, start=2, by_height=False):
+    for level, (height, width) in enumerate(sizes, start=start):
+        count = height * width * per_cell
+        if index < count:
+            cell, anchor = divmod(index, per_cell)
+            return level, *divmod(cell, height if by_height else width), anchor
+        index -= count
+    raise IndexError(index)
 
 
-def without_the_last_pixel(masks):
-    return _boxes(masks, lambda x, y: (x[0], y[0], x[-1], y[-1]))
+def levels_from_zero(index, sizes, per_cell):
+    return _place(index, sizes, per_cell, start=0)
 
 
-def swapped(masks):
-    return _boxes(masks, lambda x, y: (y[0], x[0], y[-1] + 1, x[-1] + 1))
+def one_long_level(index, sizes, per_cell):
+    cell, anchor = divmod(index, per_cell)
+    return 2, *divmod(cell, sizes[0][1]), anchor
 
 
-def width_and_height(masks):
-    return _boxes(masks, lambda x, y: (x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]))
+def rows_of_the_height(index, sizes, per_cell):
+    return _place(index, sizes, per_cell, by_height=True)
+
+
+def column_by_column(index, sizes, per_cell):
+    level, row, column, anchor = _place(index, sizes, per_cell)
+    height, width = sizes[level - 2]
+    column, row = divmod(row * width + column, height)
+    return level, row, column, anchor
+
+
+def anchor_by_anchor(index, sizes, per_cell):
+    height, width = sizes[0]
+    anchor, cell = divmod(index, height * width)
+    return 2, *divmod(cell, width), anchor
+
+
+def not_counted_from_the_level(index, sizes, per_cell):
+    before = 0
+    for level, (height, width) in enumerate(sizes, start=2):
+        before += height * width * per_cell
+        if index < before:
+            cell, anchor = divmod(index, per_cell)
+            return level, *divmod(cell, width), anchor
+    raise IndexError(index)
 
 
 def background_may_win(logits):
@@ -57,6 +82,21 @@ def background_left_out(logits):
     return best.indices + 1, best.values
 
 
+def sigmoid_of_each(logits):
+    best = logits.sigmoid()[:, 1:].max(dim=1)
+    return best.indices + 1, best.values
+
+
+def softmax_over_proposals(logits):
+    label = background_left_out(logits)[0]
+    return label, logits.softmax(dim=0).gather(1, label[:, None])[:, 0]
+
+
+def probabilities_first(logits):
+    best = logits.softmax(dim=1)[:, 1:].max(dim=1)
+    return best.values, best.indices + 1
+
+
 def logits_returned(logits):
     best = logits[:, 1:].max(dim=1)
     return best.indices + 1, best.values
@@ -68,15 +108,21 @@ WRONG = {
         "number instead of class": (numbers_of_objects, "holds its class"),
         "the first in front": (first_in_front, "the later one is in front"),
     },
-    "check_mask_boxes": {
-        "last pixel lost": (without_the_last_pixel, "it reaches to 6"),
-        "x and y swapped": (swapped, "Rows and columns are swapped"),
-        "width and height": (width_and_height, "two corners"),
+    "check_place": {
+        "levels from zero": (levels_from_zero, "levels count from 2"),
+        "anchor by anchor": (anchor_by_anchor, "all anchors of a cell"),
+        "column by column": (column_by_column, "row by row"),
+        "rows of the height": (rows_of_the_height, "divide by the width"),
+        "one long level": (one_long_level, "is not on it"),
+        "not counted from the level": (not_counted_from_the_level, "from its own 0"),
     },
     "check_best_class": {
         "background may win": (background_may_win, "most likely background"),
         "labels from zero": (counted_from_zero, "count from 1"),
         "background out of the sum": (background_left_out, "softmax first"),
+        "a sigmoid": (sigmoid_of_each, "is a sigmoid"),
+        "softmax over the proposals": (softmax_over_proposals, "over the proposals"),
+        "in the wrong order": (probabilities_first, "labels first"),
         "no softmax": (logits_returned, "logits are not yet"),
     },
 }

@@ -28,6 +28,22 @@ def box_without_the_empty_case(mask):
     return torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
 
 
+def box_of_whole_numbers(mask):
+    return box_ends(mask, lambda places: (places.min(), places.max() + 1)).long()
+
+
+def box_of_the_first_and_last(mask):
+    return box_ends(mask, lambda places: (places[0], places[-1] + 1))
+
+
+def box_ends(mask, ends):
+    rows, columns = mask.nonzero(as_tuple=True)
+    if len(rows) == 0:
+        return torch.zeros(4)
+    (x1, x2), (y1, y2) = ends(columns), ends(rows)
+    return torch.stack([x1, y1, x2, y2]).float()
+
+
 def flip_of_pixel_numbers(boxes, width):
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((width - 1 - x2, y1, width - 1 - x1, y2), dim=-1)
@@ -135,6 +151,26 @@ def decode_clamping_the_width_only(deltas, anchors, weights):
     )
 
 
+def decode_clamping_all_four(deltas, anchors, weights):
+    return box_ops.decode((deltas / torch.tensor(weights)).clamp(max=LIMIT), anchors)
+
+
+def decode_moving_by_new_widths(deltas, anchors, weights):
+    grown = _decode(deltas * torch.tensor([0.0, 0, 1, 1]), anchors, weights)
+    return _decode(deltas * torch.tensor([1.0, 1, 0, 0]), grown, weights)
+
+
+def decode_to_width_and_height(deltas, anchors, weights):
+    x1, y1, x2, y2 = _decode(deltas, anchors, weights).unbind(-1)
+    return torch.stack((x1, y1, x2 - x1, y2 - y1), dim=-1)
+
+
+def flip_of_the_second_dimension(boxes, width):
+    boxes = boxes.clone()
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    return boxes
+
+
 def decode_moving_by_pixels(deltas, anchors, weights):
     sized = _decode(deltas * torch.tensor([0.0, 0, 1, 1]), anchors, weights)
     return sized + (deltas / torch.tensor(weights))[..., [0, 1, 0, 1]]
@@ -178,12 +214,15 @@ WRONG = {
         "ends at the number of the last pixel": (box_of_last_pixels, "where the last pixel begins"),
         "swaps x and y": (box_with_axes_swapped, "x and y have changed places"),
         "returns xywh": (box_as_xywh, "x, y, width and height"),
+        "returns integers": (box_of_whole_numbers, "Boxes are float32"),
+        "trusts the order of nonzero": (box_of_the_first_and_last, "also the leftmost"),
         "forgets the empty mask": (box_without_the_empty_case, "yours raised"),
     },
     "check_hflip": {
         "uses W − 1 − x": (flip_of_pixel_numbers, "Off by one"),
         "does not swap the sides": (flip_without_swapping, "x1 is larger than x2"),
         "writes into its input": (flip_in_place, "writes into its input"),
+        "indexes the second dimension": (flip_of_the_second_dimension, "the last dimension"),
         "flips y too": (flip_of_both_axes, "The box (1, 2, 4, 6)"),
     },
     "check_iou": {
@@ -201,6 +240,9 @@ WRONG = {
         "clamps before the weights": (decode_clamping_before_the_weights, "cut after the weight"),
         "clamps from below too": (decode_clamping_both_ends, "from above only"),
         "clamps the width only": (decode_clamping_the_width_only, "cut as dw is"),
+        "clamps all four": (decode_clamping_all_four, "Only dw and dh"),
+        "moves by new widths": (decode_moving_by_new_widths, "not in new widths"),
+        "returns widths": (decode_to_width_and_height, "a width and a height"),
         "moves by pixels": (decode_moving_by_pixels, "a quarter of its width"),
     },
     "check_nms": {

@@ -36,6 +36,15 @@ def pixel_centres_at_integers(layers):
     return seen, centre
 
 
+def padding_takes_sight(layers):
+    seen, jump, centre = 1, 1, 0.5
+    for kernel, stride, padding in layers:
+        seen += (kernel - 1 - 2 * padding) * jump
+        centre += ((kernel - 1) / 2 - padding) * jump
+        jump *= stride
+    return seen, centre
+
+
 def variance_as_deviation(weight, bias, mean, variance, eps):
     scale = weight / (variance + eps)
     return scale, bias - mean * scale
@@ -43,6 +52,16 @@ def variance_as_deviation(weight, bias, mean, variance, eps):
 
 def mean_not_scaled(weight, bias, mean, variance, eps):
     return weight / (variance + eps).sqrt(), bias - mean
+
+
+def weight_forgotten(weight, bias, mean, variance, eps):
+    scale = 1 / (variance + eps).sqrt()
+    return scale, bias - mean * scale
+
+
+def bias_forgotten(weight, bias, mean, variance, eps):
+    scale = weight / (variance + eps).sqrt()
+    return scale, -mean * scale
 
 
 def eps_outside(weight, bias, mean, variance, eps):
@@ -53,6 +72,10 @@ def eps_outside(weight, bias, mean, variance, eps):
 def bilinear(lateral, coarser):
     enlarged = F.interpolate(coarser, size=lateral.shape[-2:], mode="bilinear")
     return lateral + enlarged
+
+
+def nearest_exact(lateral, coarser):
+    return lateral + F.interpolate(coarser, size=lateral.shape[-2:], mode="nearest-exact")
 
 
 def twice(lateral, coarser):
@@ -76,6 +99,10 @@ def rounded(boxes):
     return torch.round(4 + torch.log2(_side(boxes) / 224)).clamp(2, 5).long()
 
 
+def natural_logarithm(boxes):
+    return torch.floor(4 + torch.log(_side(boxes) / 224) + 1e-6).clamp(2, 5).long()
+
+
 def not_clamped(boxes):
     return torch.floor(4 + torch.log2(_side(boxes) / 224) + 1e-6).long()
 
@@ -90,21 +117,26 @@ WRONG = {
         "every layer counts in pixels": (strides_ignored, "2 pixels apart"),
         "a layer's own stride counts for itself": (own_stride_first, "not for itself"),
         "padding forgotten": (padding_forgotten, "Padding by 1"),
+        "padding takes sight": (padding_takes_sight, "it still sees 3"),
         "pixel centres at integers": (pixel_centres_at_integers, "whose centre is at ½"),
     },
     "check_scale_and_shift": {
         "divides by the variance": (variance_as_deviation, "divide by the square root"),
         "mean not scaled": (mean_not_scaled, "multiplied by the scale"),
+        "γ forgotten": (weight_forgotten, "γ multiplies"),
+        "β forgotten": (bias_forgotten, "β is added"),
         "ε added after the root": (eps_outside, "before the square root"),
     },
     "check_top_down": {
         "bilinear": (bilinear, "nothing is blended"),
+        "nearest-exact": (nearest_exact, "takes other cells"),
         "a factor of two": (twice, "not by a factor of two"),
         "in place": (in_place, "changed in place"),
         "not added": (replaced, "not replaced by it"),
     },
     "check_levels": {
         "rounded to the nearest": (rounded, "not to the nearest"),
+        "natural logarithm": (natural_logarithm, "log2, not log"),
         "not clamped": (not_clamped, "clamp"),
         "the width for the side": (width_only, "not w, not x2·y2"),
     },
