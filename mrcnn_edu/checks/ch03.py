@@ -85,6 +85,10 @@ def check_grid(answer: Callable) -> None:
         "The second cell lies to the right of the first, not below it: rows first, then columns, "
         "as the feature map lies in memory.",
     )
+    require(
+        not torch.equal(got[4], cell[0] + torch.tensor([0.0, 10, 0, 10])),
+        "Your second row begins after two cells, but a row has three: feature_size is (H, W).",
+    )
     want = grid_anchors(cell, (2, 3), (10, 100))
     require_equal(got, want, "2 rows, 3 columns, strides 10 down and 100 to the right.")
     nine = cell_anchors((128, 256, 512), RATIOS)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mrcnn_edu.boxes import batched_nms
-from mrcnn_edu.checks.common import check, require, require_equal
+from mrcnn_edu.checks.common import check, numbers, require, require_equal
+from mrcnn_edu.matching import BELOW, BETWEEN
 
 
 @check
@@ -52,31 +53,35 @@ def check_to_sigmoid(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
 
 @check
 def check_sample(answer: Callable[[Tensor, int, torch.Generator], tuple[Tensor, Tensor]]) -> None:
-    """Check a balanced sample of labels 1, 0 and −1."""
+    """Check a balanced sample of matches: ≥ 0 positive, −1 negative, −2 ignored."""
 
-    def draw(labels: Tensor, count: int, seed: int = 0) -> tuple[list[int], list[int]]:
-        got = answer(labels, count, torch.Generator().manual_seed(seed))
+    def draw(matches: Tensor, count: int, seed: int = 0) -> tuple[list[int], list[int]]:
+        got = answer(matches, count, torch.Generator().manual_seed(seed))
         require(isinstance(got, tuple) and len(got) == 2, "Return positive and negative indices.")
-        positive, negative = (x.tolist() for x in got)
-        ignored = [i for i in positive + negative if labels[i] == -1]
-        require(not ignored, f"Anchor {ignored[:1]} is ignored (label −1) but was drawn.")
+        positive, negative = (numbers(x).flatten().tolist() for x in got)
+        ignored = [i for i in positive + negative if matches[i] == BETWEEN]
+        require(not ignored, f"Anchor {ignored[:1]} is ignored (match −2) but was drawn.")
         require(
-            all(labels[i] == 1 for i in positive) and all(labels[i] == 0 for i in negative),
+            all(matches[i] >= 0 for i in positive) and all(matches[i] == BELOW for i in negative),
             "First the indices of positives, then those of negatives; indices into all anchors.",
         )
         drawn = positive + negative
         require(len(set(drawn)) == len(drawn), "An anchor was drawn twice.")
         return positive, negative
 
-    few = torch.tensor([0, 1, 0, -1, 0, 0, 0, -1, 0, 0])
+    few = torch.tensor([-1, 0, -1, -2, -1, -1, -1, -2, -1, -1])
     positive, negative = draw(few, 6)
-    require(positive == [1], "There is one positive, anchor 1, and room for three: take it.")
+    require(
+        positive == [1],
+        "There is one positive, anchor 1, and room for three: take it. It belongs to object 0, "
+        "and 0 is a match as good as any.",
+    )
     require(
         len(negative) == 5,
         f"One positive was there, so five negatives fill the sample of six; yours has "
         f"{len(negative)}: room for negatives depends on the positives you got.",
     )
-    many = torch.cat([torch.ones(50), torch.zeros(50)]).long()
+    many = torch.cat([torch.arange(50) % 3, torch.full((50,), BELOW)])
     positive, negative = draw(many, 20)
     require(len(positive) == 10, f"At most half of 20 are positive; yours has {len(positive)}.")
     require(len(negative) == 10, f"Ten negatives fill the sample; yours has {len(negative)}.")
@@ -85,13 +90,18 @@ def check_sample(answer: Callable[[Tensor, int, torch.Generator], tuple[Tensor, 
         "Always the first ones? Draw at random, with the generator.",
     )
     require(
+        sorted(negative) != list(range(50, 60)) and draw(many, 20, seed=1)[1] != negative,
+        "The positives are drawn at random, the negatives always the same: draw both.",
+    )
+    require(
         draw(many, 20) == draw(many, 20),
         "The same seed gave two different samples: use the generator that is passed in.",
     )
-    for labels in (torch.zeros(0), torch.zeros(4), torch.ones(4), -torch.ones(4)):
-        positive, negative = draw(labels.long(), 6)
-        require(len(positive) == min(3, int((labels == 1).sum())), "Only one kind of anchor.")
-        require(len(negative) == int((labels == 0).sum()), "Only one kind of anchor.")
+    for kind in ([], [BELOW] * 4, [2] * 4, [BETWEEN] * 4):
+        matches = torch.tensor(kind, dtype=torch.int64)
+        positive, negative = draw(matches, 6)
+        require(len(positive) == min(3, int((matches >= 0).sum())), "Only one kind of anchor.")
+        require(len(negative) == int((matches == BELOW).sum()), "Only one kind of anchor.")
 
 
 @check
@@ -104,7 +114,8 @@ def check_box_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Ten
     value = float(got)
     require(
         abs(value - 1.5) > 1e-4,
-        "1.5 is the sum: divide by the number of sampled anchors, here two.",
+        "1.5 is the loss of the one positive: divide by the number of sampled anchors, here two, "
+        "not by that of positives.",
     )
     require(
         abs(value - 1.5 / 8) > 1e-4 and abs(value - 1.5 / 4) > 1e-4,
@@ -158,6 +169,13 @@ def check_merge(answer: Callable[[Tensor, Tensor, Tensor, float, int], Tensor]) 
         answer(boxes, scores, levels, 0.7, 2).tolist() == [1, 2],
         "With count = 2 the best two of all levels stay, not two of each.",
     )
+    cut = answer(boxes[[1, 0, 2]], torch.tensor([0.9, 0.85, 0.3]), levels[:3], 0.7, 2)
+    require(
+        cut.tolist() != [0],
+        "Cut to count last. Boxes 0 and 1 score best and are near copies: after NMS one of them is "
+        "left, and box 2 has room.",
+    )
+    require_equal(cut, [0, 2], "Two near copies and a third box, count = 2.")
     empty = answer(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), 0.7, 5)
     require(empty.tolist() == [], "No boxes: return no indices.")
     generator = torch.Generator().manual_seed(0)

@@ -27,7 +27,7 @@ def check_pool_iou(answer: Callable) -> None:
         answer([0, 0, 31, 31], 16),
         31**2 / 48**2,
         "Box (0, 0, 31, 31) at stride 16: 31 / 16 = 1.94 rounds to the nearest pixel, 2, "
-        "not down to 1.",
+        "not down to 1, and pixel 2 is read whole: up to 48.",
     )
     require_equal(
         answer([8, 8, 40, 40], 16),

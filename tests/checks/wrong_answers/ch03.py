@@ -49,6 +49,10 @@ def grid_anchor_by_anchor(cell, feature_size, stride):
     return grid.reshape(-1, len(cell), 4).transpose(0, 1).flatten(0, 1)
 
 
+def grid_of_width_and_height(cell, feature_size, stride):
+    return grid_anchors(cell, feature_size[::-1], stride)
+
+
 def grid_not_flattened(cell, feature_size, stride):
     return grid_anchors(cell, feature_size, stride).reshape(*feature_size, len(cell), 4)
 
@@ -123,6 +127,7 @@ WRONG = {
         "swaps the strides": (grid_with_strides_swapped, "the stride is (y, x)"),
         "goes down first": (grid_by_columns, "not below it"),
         "goes anchor by anchor": (grid_anchor_by_anchor, "one after the other"),
+        "takes (W, H)": (grid_of_width_and_height, "feature_size is (H, W)"),
         "keeps four axes": (grid_not_flattened, "are 12 boxes"),
     },
     "check_coverage": {

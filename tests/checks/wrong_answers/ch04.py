@@ -2,7 +2,7 @@
 
 import torch
 from torch.nn import functional as F
-from torchvision.ops import nms
+from torchvision.ops import batched_nms, nms
 
 
 def turned(weight, bias):
@@ -28,40 +28,52 @@ def _shuffled(candidates, generator):
     return candidates[torch.randperm(len(candidates), generator=generator)]
 
 
-def _kinds(labels):
-    return (labels == 1).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
+def _kinds(matches):
+    return (matches >= 0).nonzero()[:, 0], (matches == -1).nonzero()[:, 0]
 
 
-def fixed_halves(labels, count, generator):
-    positive, negative = _kinds(labels)
+def fixed_halves(matches, count, generator):
+    positive, negative = _kinds(matches)
     return (
         _shuffled(positive, generator)[: count // 2],
         _shuffled(negative, generator)[: count // 2],
     )
 
 
-def ignored_as_negative(labels, count, generator):
-    positive, negative = (labels == 1).nonzero()[:, 0], (labels != 1).nonzero()[:, 0]
+def ignored_as_negative(matches, count, generator):
+    positive, negative = (matches >= 0).nonzero()[:, 0], (matches < 0).nonzero()[:, 0]
     pick = _shuffled(positive, generator)[: count // 2]
     return pick, _shuffled(negative, generator)[: count - len(pick)]
 
 
-def always_the_first(labels, count, generator):
-    positive, negative = _kinds(labels)
+def always_the_first(matches, count, generator):
+    positive, negative = _kinds(matches)
     pick = positive[: count // 2]
     return pick, negative[: count - len(pick)]
 
 
-def global_randomness(labels, count, generator):
-    positive, negative = _kinds(labels)
+def global_randomness(matches, count, generator):
+    positive, negative = _kinds(matches)
     pick = positive[torch.randperm(len(positive))][: count // 2]
     return pick, negative[torch.randperm(len(negative))][: count - len(pick)]
 
 
-def all_positives(labels, count, generator):
-    positive, negative = _kinds(labels)
+def all_positives(matches, count, generator):
+    positive, negative = _kinds(matches)
     pick = _shuffled(positive, generator)[:count]
     return pick, _shuffled(negative, generator)[: count - len(pick)]
+
+
+def object_zero_forgotten(matches, count, generator):
+    positive, negative = (matches > 0).nonzero()[:, 0], (matches == -1).nonzero()[:, 0]
+    pick = _shuffled(positive, generator)[: count // 2]
+    return pick, _shuffled(negative, generator)[: count - len(pick)]
+
+
+def first_negatives(matches, count, generator):
+    positive, negative = _kinds(matches)
+    pick = _shuffled(positive, generator)[: count // 2]
+    return pick, negative[: count - len(pick)]
 
 
 def mean_over_positives(deltas, wanted, positive, sampled, beta):
@@ -80,6 +92,11 @@ def negatives_too(deltas, wanted, positive, sampled, beta):
 def default_beta(deltas, wanted, positive, sampled, beta):
     total = F.smooth_l1_loss(deltas[positive], wanted[positive], reduction="sum")
     return total / max(1, len(sampled))
+
+
+def mean_of_positive_anchors(deltas, wanted, positive, sampled, beta):
+    total = F.smooth_l1_loss(deltas[positive], wanted[positive], beta=beta, reduction="sum")
+    return total / max(1, len(positive))
 
 
 def nan_without_positives(deltas, wanted, positive, sampled, beta):
@@ -113,6 +130,11 @@ def count_of_each(boxes, scores, levels, iou, count):
     return kept[scores[kept].argsort(descending=True)]
 
 
+def cut_first(boxes, scores, levels, iou, count):
+    top = scores.argsort(descending=True)[:count]
+    return top[batched_nms(boxes[top], scores[top], levels[top], iou)]
+
+
 WRONG = {
     "check_to_sigmoid": {
         "background minus object": (turned, "object minus background"),
@@ -126,10 +148,13 @@ WRONG = {
         "not at random": (always_the_first, "Draw at random"),
         "another generator": (global_randomness, "use the generator that is passed in"),
         "positives not limited": (all_positives, "At most half"),
+        "object 0 taken for background": (object_zero_forgotten, "0 is a match as good as any"),
+        "negatives not at random": (first_negatives, "draw both"),
     },
     "check_box_loss": {
         "mean over positives": (mean_over_positives, "not their mean"),
         "not divided": (sum_only, "divide by the number of sampled"),
+        "divided by the positives": (mean_of_positive_anchors, "not by that of positives"),
         "negatives count": (negatives_too, "Anchor 2 is negative"),
         "β forgotten": (default_beta, "Random deltas, β = 1/9"),
         "NaN without positives": (nan_without_positives, "a mean over nothing"),
@@ -139,5 +164,6 @@ WRONG = {
         "indices of one level": (indices_of_a_level, "those of all boxes"),
         "not sorted": (level_after_level, "merged by score"),
         "count of each level": (count_of_each, "not two of each"),
+        "cut before NMS": (cut_first, "Cut to count last"),
     },
 }
