@@ -84,9 +84,9 @@ function render({ model, el }) {
   select(bar, model, "bin", "a gradient of 1 in", [[-1, "every bin"], ...bins]);
   select(bar, model, "samples", "samples a bin", [1, 2, 3, 4].map((n) => [n, `${n} × ${n}`]));
 
-  const stage = html("div", { style: "display: flex; flex-wrap: wrap; gap: 10px" }, root);
+  const stage = html("div", { style: "display: grid; gap: 10px; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr))" }, root);
   const panels = ["the map, and the box", "", ""].map((text) => {
-    const panel = html("div", { style: "flex: 1 1 240px; min-width: 0" }, stage);
+    const panel = html("div", { style: "min-width: 0" }, stage);
     const caption = html("div", { text, style: "min-height: 2.8em" }, panel);
     const canvas = svg("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%" }, panel);
     const image = svg("image", { width, height, preserveAspectRatio: "none" }, canvas);
