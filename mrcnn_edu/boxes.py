@@ -20,7 +20,7 @@ from torch import Tensor
 from mrcnn_edu.nms_kernels import greedy_nms
 
 # A predicted box may be at most 1000 / 16 = 62.5 times its anchor. Without the clamp, exp()
-# of an early, untrained delta overflows and the loss turns into NaN.
+# of an early, untrained delta overflows, and ∞ − ∞ or ∞ / ∞ further on is NaN.
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 
