@@ -3,9 +3,10 @@
     MRCNN_DATA=… python -m benchmarks.real_data nuclei     # at most 20 minutes on two CPU cores
     MRCNN_DATA=… python -m benchmarks.real_data coco       # a few minutes: eight photographs
     MRCNN_DATA=… python -m benchmarks.real_data coco_cc    # 15 minutes: 92, measured on 46 others
+    python -m benchmarks.real_data shapes --device cuda    # the generated set, at full length
 
-All go on where they were when they are started again. They write results/nuclei.json,
-results/coco_overfit.json and results/coco_cc.json; pictures stay in runs/, since the images are not
+All go on where they were when they are started again. They write results/NAME.json (coco:
+coco_overfit), on a GPU results/NAME_cuda.json; pictures stay in runs/, since the images are not
 ours to publish.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +27,14 @@ from mrcnn_edu.cli import main as command_line
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
+from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import save_examples
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import measure, metrics_table
 from mrcnn_edu.run_log import METRICS, read_metrics
+from mrcnn_edu.stop import TrainingInterruptedError
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 
@@ -63,6 +67,7 @@ COCO_MODEL = dataclasses.replace(
 )
 COCO_TRAIN = TrainConfig(steps=900)
 COCO_CC_TRAIN = TrainConfig(steps=2400)
+SHAPES_TRAIN = TrainConfig(steps=20_000, average_decay=0.998)  # 53 epochs
 
 
 class FirstImages(CocoFormatDataset):
@@ -95,11 +100,13 @@ def run(
     max_detections: int,
     photographs: Sequence[Path] = (),
     seen: Dataset | None = None,
+    device: str = "cpu",
 ) -> None:
     """Train, measure, draw, predict on ``photographs``, and write ``results/NAME.json``.
 
     With ``seen`` the model is measured on that set too: images that it was trained on.
     """
+    name = name if device == "cpu" else f"{name}_{device.split(':')[0]}"
     folder = ROOT / "runs" / name
     configs = {
         "model": dataclasses.asdict(model_config),
@@ -109,7 +116,7 @@ def run(
         "max_detections": max_detections,
     }
     origin = provenance(configs, train_config.seed)  # the commit that runs, not a later one
-    model = train(model_config, train_config, training_set, folder)
+    model = train(model_config, train_config, training_set, folder, device)
     start = time.perf_counter()
     results = coco_results(model, validation_set)
     evaluate_seconds = time.perf_counter() - start
@@ -146,35 +153,52 @@ def predict_photographs(run_folder: Path, photographs: Sequence[Path]) -> dict[s
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["nuclei", "coco", "coco_cc"])
-    what = parser.parse_args().what
-    if "MRCNN_DATA" not in os.environ:
+    parser.add_argument("what", choices=["nuclei", "coco", "coco_cc", "shapes"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, help="another length than the one that is recorded")
+    arguments = parser.parse_args()
+    if arguments.what != "shapes" and "MRCNN_DATA" not in os.environ:
         parser.error("MRCNN_DATA must name the folder with nuclei/ and coco_cc/")
-    data = Path(os.environ["MRCNN_DATA"])
+    try:
+        measure_one(arguments.what, arguments.device, arguments.steps)
+    except TrainingInterruptedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+
+
+def measure_one(what: str, device: str, steps: int | None) -> None:
+    """One of the four."""
 
     def split(folder: str, name: str) -> CocoDataset:
-        annotations = data / folder / f"annotations/instances_{name}.json"
-        return CocoDataset(data / folder / name, annotations)
+        data = Path(os.environ["MRCNN_DATA"]) / folder
+        return CocoDataset(data / name, data / f"annotations/instances_{name}.json")
+
+    def length(config: TrainConfig) -> TrainConfig:
+        return dataclasses.replace(config, steps=steps) if steps else config
 
     if what == "nuclei":
-        run(
-            "nuclei",
-            NUCLEI_MODEL,
-            NUCLEI_TRAIN,
-            InMemory(split("nuclei", "train")),
-            split("nuclei", "val"),
-            300,
-        )
+        training, others = InMemory(split("nuclei", "train")), split("nuclei", "val")
+        config = length(NUCLEI_TRAIN)
+        run("nuclei", NUCLEI_MODEL, config, training, others, 300, device=device)
     elif what == "coco":
         photos = split("coco_cc", "train2017")
         eight = FirstImages(photos, 8)
-        seen = photos.folder / eight.images[0]["file_name"]
-        unseen = Path(skimage.data.data_dir) / "astronaut.png"
-        run("coco_overfit", COCO_MODEL, COCO_TRAIN, InMemory(eight), eight, 100, [seen, unseen])
+        pictures = [
+            photos.folder / eight.images[0]["file_name"],
+            Path(skimage.data.data_dir) / "astronaut.png",
+        ]
+        config = length(COCO_TRAIN)
+        run(
+            "coco_overfit", COCO_MODEL, config, InMemory(eight), eight, 100, pictures, device=device
+        )
+    elif what == "coco_cc":
+        training, others = InMemory(split("coco_cc", "train2017")), split("coco_cc", "val2017")
+        config = length(COCO_CC_TRAIN)
+        run("coco_cc", COCO_MODEL, config, training, others, 100, seen=training, device=device)
     else:
-        training = InMemory(split("coco_cc", "train2017"))
-        others = split("coco_cc", "val2017")
-        run("coco_cc", COCO_MODEL, COCO_CC_TRAIN, training, others, 100, seen=training)
+        shapes = [ShapesDataset(s) for s in default_sets()]
+        config = length(SHAPES_TRAIN)
+        run("shapes", TINY_FPN, config, InMemory(shapes[0]), shapes[1], 100, device=device)
 
 
 if __name__ == "__main__":

@@ -227,8 +227,8 @@ def hours_of_1x(images_s: float) -> tuple[float, str]:
     )
 
 
-def main() -> None:
-    """Race, print, write."""
+def command_line() -> argparse.ArgumentParser:
+    """Its options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -243,6 +243,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="write no result")
+    return parser
+
+
+def main() -> None:
+    """Race, print, write."""
+    parser = command_line()
     a = parser.parse_args()
     if a.steps % a.rounds:
         parser.error(f"--steps {a.steps} must be a multiple of --rounds {a.rounds}")
