@@ -50,7 +50,7 @@ def draw() -> "Figure":
     """The map with box and samples; RoIAlign's gradient; RoIPool's."""
     feature = edge_map()
     align, pool = gradients(feature, torch.tensor([[0, *BOX]]))
-    figure, axes = plt.subplots(1, 3, figsize=(7, 2.7))
+    figure, axes = plt.subplots(1, 3, figsize=(7, 3.1), layout="compressed")
     show_image(axes[0], feature.detach()[0, 0], "feature map, box, samples", cmap="gray")
     x1, y1, x2, y2 = (v / STRIDE for v in BOX)
     parts = (torch.arange(BINS * SAMPLES) + 0.5) / (BINS * SAMPLES)
