@@ -34,21 +34,21 @@ from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.batches import load_sample, make_batch
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.layers import group_norm
-from mrcnn_edu.optimizer import make_optimizer, set_rate
-from mrcnn_edu.order import make_order
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
-from mrcnn_edu.run_log import read_metrics
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import load_sample, make_batch
+from mrcnn_edu.training.optimizer import make_optimizer, set_rate
+from mrcnn_edu.training.order import make_order
+from mrcnn_edu.training.run_log import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 

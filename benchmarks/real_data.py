@@ -33,10 +33,10 @@ from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.quickstart import measure, metrics_table
-from mrcnn_edu.run_log import METRICS, read_metrics
-from mrcnn_edu.stop import TrainingInterruptedError
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.stop import TrainingInterruptedError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -157,7 +157,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
 
     Args:
         path: the picture to write.
-        metrics: as :func:`mrcnn_edu.run_log.read_metrics` returns them.
+        metrics: as :func:`mrcnn_edu.training.run_log.read_metrics` returns them.
         smooth: steps of the moving average; shorter runs take what they have.
     """
     from matplotlib.figure import Figure

@@ -26,10 +26,10 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import write_json
-from mrcnn_edu.run_log import METRICS as METRICS_FILE
-from mrcnn_edu.run_log import read_metrics
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.run_log import METRICS as METRICS_FILE
+from mrcnn_edu.training.run_log import read_metrics
 
 QUICKSTART_TRAIN = TrainConfig(steps=3000)
 

@@ -3,8 +3,8 @@
 A step takes its images, computes the five losses, their gradient, and moves the weights. Around it:
 the rate follows a schedule, an average of the weights is kept, everything is saved from time to
 time, and what went wrong is said in one sentence. Nothing random has a history (see
-:mod:`mrcnn_edu.order`), so a run that was killed and resumed has the same losses, to the bit on a
-CPU, as one that was not. Chapter 13.
+:mod:`mrcnn_edu.training.order`), so a run that was killed and resumed has the same losses, to the
+bit on a CPU, as one that was not. Chapter 13.
 """
 
 import math
@@ -17,30 +17,30 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mrcnn_edu.batches import Batch
 from mrcnn_edu.checkpoint import Categories, weight_problems
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.distributed import Processes, distribute, processes, without_averaging
 from mrcnn_edu.errors import TrainingDivergedError, UserError
-from mrcnn_edu.loader import Loader, WorkerDiedError
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.optimizer import make_optimizer, set_rate
-from mrcnn_edu.order import make_order
-from mrcnn_edu.precision import autocast, make_scaler, set_matmul_precision
-from mrcnn_edu.run_folder import MODEL, RunFolder, TrainState
-from mrcnn_edu.run_log import RunLog, read_evaluations
-from mrcnn_edu.schedule import count_steps, learning_rate
-from mrcnn_edu.stop import StopRequest, TrainingInterruptedError, stop_signals
-from mrcnn_edu.train_checks import (
+from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import Batch
+from mrcnn_edu.training.checks import (
     check_dataset,
     check_division,
     check_frozen,
     check_skipping,
     fingerprint,
 )
-from mrcnn_edu.train_config import TrainConfig
-from mrcnn_edu.validation import score, validate
+from mrcnn_edu.training.distributed import Processes, distribute, processes, without_averaging
+from mrcnn_edu.training.loader import Loader, WorkerDiedError
+from mrcnn_edu.training.optimizer import make_optimizer, set_rate
+from mrcnn_edu.training.order import make_order
+from mrcnn_edu.training.precision import autocast, make_scaler, set_matmul_precision
+from mrcnn_edu.training.run_folder import MODEL, RunFolder, TrainState
+from mrcnn_edu.training.run_log import RunLog, read_evaluations
+from mrcnn_edu.training.schedule import count_steps, learning_rate
+from mrcnn_edu.training.stop import StopRequest, TrainingInterruptedError, stop_signals
+from mrcnn_edu.training.validation import score, validate
 
 
 def train(
@@ -53,7 +53,7 @@ def train(
     validation: Dataset | None = None,
     initial: dict[str, Tensor] | None = None,
 ) -> MaskRCNN:
-    """Train a model, or go on with the run in ``folder`` (:mod:`mrcnn_edu.run_folder`).
+    """Train a model, or go on with the run in ``folder`` (:mod:`mrcnn_edu.training.run_folder`).
 
     Under `torchrun` every process calls this, and they train one model together.
 
@@ -174,7 +174,7 @@ def train_step(
 
     Args:
         state: model, average, optimiser; its step moves on by one.
-        losses_of: the model's losses (:func:`mrcnn_edu.distributed.distribute`).
+        losses_of: the model's losses (:func:`mrcnn_edu.training.distributed.distribute`).
         parts: this process's images.
         rate: the learning rate.
         config: clipping, precision, how many bad steps to leave out.

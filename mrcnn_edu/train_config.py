@@ -3,7 +3,7 @@
 :class:`TrainConfig`, a frozen dataclass, says how a network is trained; its defaults train the
 preset ``tiny_fpn`` from scratch on a CPU. ``RECIPES`` holds the schedules of the paper, of
 detectron2 (1x, 2x, 3x) and of torchvision. What follows from the numbers, the rate of a step for
-example, is :mod:`mrcnn_edu.schedule`'s. Chapters 13 and 14.
+example, is :mod:`mrcnn_edu.training.schedule`'s. Chapters 13 and 14.
 """
 
 from dataclasses import dataclass, replace

@@ -19,9 +19,9 @@ from mrcnn_edu.cli.train import Train
 from mrcnn_edu.config import ModelConfig, from_json
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.run_log import read_evaluations
-from mrcnn_edu.schedule import scale_to_batch
 from mrcnn_edu.train_config import RECIPES, TrainConfig
+from mrcnn_edu.training.run_log import read_evaluations
+from mrcnn_edu.training.schedule import scale_to_batch
 from tests.fake_data import small_config
 
 DATA = os.environ.get("MRCNN_DATA")

@@ -12,8 +12,8 @@ import mrcnn_edu.quickstart
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.quickstart import quickstart
-from mrcnn_edu.stop import TrainingInterruptedError
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.stop import TrainingInterruptedError
 from tests.fake_data import small_config
 
 FILES = {

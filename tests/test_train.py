@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 
-import mrcnn_edu.run_folder
 import mrcnn_edu.train
-from mrcnn_edu.batches import load_sample, make_batch
+import mrcnn_edu.training.run_folder
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.order import make_order
-from mrcnn_edu.run_folder import MODEL, STATE
-from mrcnn_edu.run_log import METRICS, read_metrics
-from mrcnn_edu.stop import TrainingInterruptedError
 from mrcnn_edu.train import compile_parts, train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import load_sample, make_batch
+from mrcnn_edu.training.order import make_order
+from mrcnn_edu.training.run_folder import MODEL, STATE
+from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.stop import TrainingInterruptedError
 from tests.fake_data import Wrapped, small_config, small_shapes
 
 CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
@@ -175,7 +175,7 @@ def test_a_run_killed_between_its_last_two_files_still_gets_its_model(tmp_path, 
     def killed(*arguments):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(mrcnn_edu.run_folder, "save_state", killed)
+    monkeypatch.setattr(mrcnn_edu.training.run_folder, "save_state", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path)
     monkeypatch.undo()

@@ -16,11 +16,11 @@ import torch
 
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.errors import TrainingDivergedError, UserError
-from mrcnn_edu.loader import WorkerDiedError
-from mrcnn_edu.run_folder import BEST, CHECKPOINTS, STATE
-from mrcnn_edu.run_log import METRICS, read_evaluations, read_metrics
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.loader import WorkerDiedError
+from mrcnn_edu.training.run_folder import BEST, CHECKPOINTS, STATE
+from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
 from tests.fake_data import Wrapped, small_config, small_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,14 +134,14 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path):
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from mrcnn_edu.errors import UserError\n"
-        "import mrcnn_edu.run_folder\n"
+        "import mrcnn_edu.training.run_folder\n"
         "from tests.test_train_survives import SMALL, run\n"
-        "save = mrcnn_edu.run_folder.save_state\n"
+        "save = mrcnn_edu.training.run_folder.save_state\n"
         "def fill_the_disk(path, state, *configs):\n"
         "    if state['step'] == 3:\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
         "    save(path, state, *configs)\n"
-        "mrcnn_edu.run_folder.save_state = fill_the_disk\n"
+        "mrcnn_edu.training.run_folder.save_state = fill_the_disk\n"
         "try:\n"
         "    run(Path(sys.argv[1]), SMALL)\n"
         "except UserError as error:\n"

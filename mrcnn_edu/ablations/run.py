@@ -23,10 +23,10 @@ from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.evaluate import coco_metrics, coco_results
 from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.run_folder import MODEL
-from mrcnn_edu.run_log import METRICS, read_metrics
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.run_folder import MODEL
+from mrcnn_edu.training.run_log import METRICS, read_metrics
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mrcnn_edu.cli.evaluate import Evaluate
 from mrcnn_edu.cli.predict import Predict
 from mrcnn_edu.cli.train import Quickstart, Train
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.stop import TrainingInterruptedError
+from mrcnn_edu.training.stop import TrainingInterruptedError
 
 
 def command_line(arguments: Sequence[str]) -> Any:

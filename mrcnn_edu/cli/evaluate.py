@@ -14,7 +14,6 @@ from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
 from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.data.coco import CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.distributed import processes
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.report import (
@@ -25,6 +24,7 @@ from mrcnn_edu.report import (
     save_report,
     summary_table,
 )
+from mrcnn_edu.training.distributed import processes
 from mrcnn_edu.weights import unnamed
 
 

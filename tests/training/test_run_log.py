@@ -6,7 +6,13 @@ import json
 import pytest
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.run_log import METRICS, RunLog, drop_lines_after, read_evaluations, read_metrics
+from mrcnn_edu.training.run_log import (
+    METRICS,
+    RunLog,
+    drop_lines_after,
+    read_evaluations,
+    read_metrics,
+)
 
 STEP = {"step": 4, "lr": 0.1, "box": 1.5, "loss": 2.5, "seconds": 0.2, "waited": 0.05}
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrcnn_edu.distributed import Processes, processes
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.run_log import METRICS, read_evaluations, read_metrics
 from mrcnn_edu.train import train
-from mrcnn_edu.train_checks import check_division
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.checks import check_division
+from mrcnn_edu.training.distributed import Processes, processes
+from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
 from tests.fake_data import small_config, small_shapes
-from tests.two_processes import CASES, batch_of, losses_and_gradients
+from tests.training.two_processes import CASES, batch_of, losses_and_gradients
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def torchrun(processes: int, *command: object, timeout: float = 240) -> subprocess.CompletedProcess:
@@ -38,7 +38,7 @@ def torchrun(processes: int, *command: object, timeout: float = 240) -> subproce
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory):
     path = tmp_path_factory.mktemp("two") / "found.pt"
-    done = torchrun(2, ROOT / "tests" / "two_processes.py", path)
+    done = torchrun(2, ROOT / "tests" / "training" / "two_processes.py", path)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(path, weights_only=True)
 
@@ -72,9 +72,9 @@ import dataclasses, sys
 from collections import Counter
 from pathlib import Path
 from mrcnn_edu.train import train
-from mrcnn_edu.train_checks import check_division
+from mrcnn_edu.training.checks import check_division
 from tests.fake_data import Wrapped, small_config, small_shapes
-from tests.test_distributed import CONFIG
+from tests.training.test_distributed import CONFIG
 
 def break_off(index, image, target, calls=Counter()):
     calls["images"] += 1

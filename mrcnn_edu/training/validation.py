@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from mrcnn_edu.batches import load_sample, make_batch
 from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.distributed import Processes
 from mrcnn_edu.draw import save_examples
 from mrcnn_edu.evaluate import coco_metrics, coco_results
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.precision import autocast
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import load_sample, make_batch
+from mrcnn_edu.training.distributed import Processes
+from mrcnn_edu.training.precision import autocast
 
 _LOSS_IMAGES = 500  # enough for a curve; AP takes them all
 _PICTURES = 6

@@ -2,8 +2,8 @@
 
 import torch
 
-from mrcnn_edu.batches import load_sample, make_batch
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import load_sample, make_batch
 from tests.fake_data import small_config, small_shapes
 
 PLAIN = TrainConfig(flip_probability=0.0)

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mrcnn_edu.batches import Batch, Sample, load_sample, make_batch, prepare, read_sample
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data import dataset as data
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.order import Place, SampleOrder
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.batches import Batch, Sample, load_sample, make_batch, prepare, read_sample
+from mrcnn_edu.training.order import Place, SampleOrder
 
 # What reading from a process that has ended raises: from torch, from its queue, or from the socket
 # through which it hands over memory.
@@ -189,5 +189,5 @@ def _end_with_training() -> None:
 def _fork_server() -> multiprocessing.context.BaseContext:
     """A context whose server imports the package once, for all workers."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mrcnn_edu.loader"])
+    context.set_forkserver_preload(["mrcnn_edu.training.loader"])
     return context

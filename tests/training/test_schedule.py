@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.schedule import count_steps, describe_scaling, learning_rate, scale_to_batch
 from mrcnn_edu.train_config import RECIPES, TrainConfig, recipe
+from mrcnn_edu.training.schedule import count_steps, describe_scaling, learning_rate, scale_to_batch
 
 
 def test_rate_warms_up_and_falls():

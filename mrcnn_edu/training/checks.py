@@ -9,9 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.distributed import Processes
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.distributed import Processes
 
 
 def check_dataset(dataset: Dataset, config: ModelConfig) -> None:

@@ -5,7 +5,7 @@ import torch
 
 import mrcnn_edu.model
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.precision import autocast, make_scaler
+from mrcnn_edu.training.precision import autocast, make_scaler
 from tests.fake_data import generators, small_config, small_shapes
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.loader import Loader, WorkerDiedError
-from mrcnn_edu.order import make_order
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.loader import Loader, WorkerDiedError
+from mrcnn_edu.training.order import make_order
 from tests.fake_data import small_config, small_shapes
 
 CONFIG = TrainConfig(steps=5, batch_size=4, accumulate=2, seed=3, short_sides=(48, 64))
@@ -133,14 +133,14 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
     script.write_text(
         "import time\n"
         "if __name__ == '__main__':\n"
-        "    from tests.test_loader import *\n"
+        "    from tests.training.test_loader import *\n"
         "    config, data = with_workers(1, steps=500), Slow()\n"
         "    loader = iter(Loader(data, make_order(data, config), config, small_config()))\n"
         "    next(loader)\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(100)\n"
     )
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     child = subprocess.Popen(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(root)},

@@ -18,8 +18,8 @@ from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.order import Place, image_generator
 from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.order import Place, image_generator
 
 
 @dataclass(frozen=True)
