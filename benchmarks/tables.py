@@ -52,7 +52,7 @@ def measured(results: list[dict[str, Any]]) -> str:
 
 
 def trained() -> list[str]:
-    """Models trained here: Shapes beside torchvision, nuclei, eight photographs."""
+    """Models trained here: Shapes beside torchvision, nuclei, eight photographs, and 92."""
     lines = [
         row("trained from scratch", "code", "seed", "steps", "min", "box AP", "mask AP", "commit"),
         row("---", "---", "--:", "--:", "--:", "--:", "--:", "---"),
@@ -77,14 +77,19 @@ def trained() -> list[str]:
                     commit(result),
                 )
             )
-    for name, title in (
-        ("nuclei", "nuclei, 85 unseen images, 300 detections each"),
-        ("coco_overfit", "eight COCO photographs, measured on themselves"),
+    for name, part, title in (
+        ("nuclei", "", "nuclei, 85 unseen images, 300 detections each"),
+        ("coco_overfit", "", "eight COCO photographs, measured on themselves"),
+        ("coco_cc", "seen", "92 COCO photographs, measured on themselves"),
+        ("coco_cc", "", "92 COCO photographs, measured on 46 others"),
+        ("shapes_cuda", "", "Shapes on a GPU, 200 unseen images"),
+        ("nuclei_cuda", "", "nuclei on a GPU, 85 unseen images, 300 detections each"),
     ):
         result = load(name)
         if result is None:
             continue
         used.append(result)
+        metrics = result[part] if part else result
         lines.append(
             row(
                 title,
@@ -92,8 +97,8 @@ def trained() -> list[str]:
                 result["seed"],
                 result["config"]["train"]["steps"],
                 number(result["train_seconds"] / 60),
-                number(result["box"]["AP"]),
-                number(result["mask"]["AP"]),
+                number(metrics["box"]["AP"]),
+                number(metrics["mask"]["AP"]),
                 commit(result),
             )
         )
@@ -101,7 +106,10 @@ def trained() -> list[str]:
 
 
 def speed() -> list[str]:
-    """Ratios against torchvision: its time divided by ours, smallest and largest of the cases."""
+    """Ratios: another library's time divided by ours, smallest and largest of the cases.
+
+    The other is torchvision where the line does not name it.
+    """
     lines = [
         row("on a CPU", "cases", "torchvision's time / ours", "commit"),
         row("---", "--:", "--:", "---"),
@@ -116,6 +124,11 @@ def speed() -> list[str]:
         ("nms_cpu", "non-maximum suppression, 1,000 to 12,000 boxes", ()),
         ("paste_cpu", "100 masks to COCO run-lengths, 800 × 1066", ("paste to RLE",)),
         ("paste_cpu", "mask targets, 28 × 28", ("mask targets",)),
+        ("model_cpu", "R50-FPN, inference, one image of 800 × 1066", ("inference",)),
+        ("model_cpu", "R50-FPN, a training step of two such images", ("training",)),
+        ("evaluate_cpu", "AP of boxes, 500 images: pycocotools' time", ("bbox",)),
+        ("evaluate_cpu", "AP of masks: pycocotools' time", ("segm",)),
+        ("evaluate_cpu", "AP of keypoints: pycocotools' time", ("keypoints",)),
     ):
         result = load(file)
         if result is None:
@@ -127,9 +140,16 @@ def speed() -> list[str]:
             if r.get("case") != "small"  # maps of 32 × 32: listed in the file
             and all(any(str(v).startswith(c) for v in r.values()) for c in chosen)
         ]
+        low, high = f"×{min(ratios):.1f}", f"×{max(ratios):.0f}"
         lines.append(
-            row(title, len(ratios), f"×{min(ratios):.1f} to ×{max(ratios):.0f}", commit(result))
+            row(title, len(ratios), low if len(ratios) == 1 else f"{low} to {high}", commit(result))
         )
+    for size in (320, 800):
+        result = load(f"train_cpu_float32_{size}")
+        if result is not None:
+            used.append(result)
+            title = f"training with loader, R50-FPN, shorter side {size}: processor time"
+            lines.append(row(title, 1, f"×{result['ratio_cpu_time']:.1f}", commit(result)))
     note = "Medians of interleaved calls; every case is a row in `results/*_cpu.json`."
     return [*lines, "", f"{measured(used)} {note}"] if used else []
 
