@@ -74,7 +74,12 @@ def check_bilinear(answer: Callable) -> None:
     message = (
         "outside by less than a pixel, so the border's value continues: it is not mixed with 0."
     )
-    for place, value in (((-0.5, 1.0), 10.0), ((-1.0, -1.0), 0.0), ((2.0, 0.5), 25.0)):
+    for place, value in (((-0.5, 1.0), 10.0), ((1.5, 0.5), 25.0)):
+        require_equal(answer(SQUARE, *place), [value], f"{place} is {message}")
+    message = (
+        "outside by exactly a pixel: the rule includes both ends, so the border's value counts."
+    )
+    for place, value in (((-1.0, 1.0), 10.0), ((1.0, -1.0), 20.0), ((2.0, 0.5), 25.0)):
         require_equal(answer(SQUARE, *place), [value], f"{place} is {message}")
     for place in ((-1.01, 1.0), (1.0, 2.01), (9.0, 0.0)):
         require_equal(
@@ -116,6 +121,17 @@ def check_roi_align(answer: Callable) -> None:
         torch.full((1, 2, 2), 7.0),
         "A map of sevens, and a box as large as the map: its first sample lies left of the first "
         "pixel's centre, where the border's value continues.",
+    )
+    wide = torch.arange(32.0).reshape(1, 4, 8)
+    require_equal(
+        answer(wide, [1, 1, 6, 3], 2, 1.0, 2),
+        _theirs(wide, [1, 1, 6, 3], 2, 1.0, 2),
+        "A slope of 4 rows and 8 columns: rows are divided by H, columns by W.",
+    )
+    require_equal(
+        answer(SLOPE, [2, 2, 6, 6], 4, 0.5, 2),
+        want,
+        "The 5 × 5 slope at scale 0.5: box (2, 2, 6, 6) of the image is (1, 1, 3, 3) on the map.",
     )
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(3, 12, 20, generator=generator)

@@ -24,12 +24,14 @@ def nearest(value):
     return math.floor(value + 0.5)
 
 
-def bilinear(a_of=lambda a: a, exchanged=False, clamp=True, limit=True, keep=True):
+def bilinear(a_of=lambda a: a, exchanged=False, clamp=True, limit=True, keep=True, ends=True):
     def my_bilinear(x, row, column):
         channels, height, width = x.shape
         if exchanged:
             row, column = column, row
         if limit and not (-1 <= row <= height and -1 <= column <= width):
+            return torch.zeros(channels)
+        if not ends and not (-1 < row <= height and -1 < column <= width):
             return torch.zeros(channels)
         if not clamp:
             x, row, column = F.pad(x, (2, 2, 2, 2)), row + 2, column + 2
@@ -46,15 +48,23 @@ def bilinear(a_of=lambda a: a, exchanged=False, clamp=True, limit=True, keep=Tru
 
 
 def aligned_roi_align(
-    half=0.0, exchanged=False, corners=False, padding="border", one=False, middle=0.5
+    half=0.0,
+    exchanged=False,
+    corners=False,
+    padding="border",
+    one=False,
+    middle=0.5,
+    square=False,
+    scaled=True,
 ):
     def my_roi_align(x, box, bins, scale, samples):
-        x1, y1, x2, y2 = (v * scale + half for v in box)
+        x1, y1, x2, y2 = (v * (scale if scaled else 1) + half for v in box)
         if one:
             samples = 1
         steps = (torch.arange(bins * samples) + middle) / (bins * samples)
         rows, columns = y1 + (y2 - y1) * steps, x1 + (x2 - x1) * steps
-        rows, columns = 2 * rows / x.shape[1] - 1, 2 * columns / x.shape[2] - 1
+        height, width = (x.shape[1], x.shape[1] if square else x.shape[2])
+        rows, columns = 2 * rows / height - 1, 2 * columns / width - 1
         grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
         if exchanged:
             grid = grid.flip(-1)
@@ -108,6 +118,7 @@ WRONG = {
         "column first": (bilinear(exchanged=True), "the row comes first"),
         "reads behind the last pixel": (bilinear(keep=False), "has no neighbour"),
         "zeros around the map": (bilinear(clamp=False), "it is not mixed with 0"),
+        "leaves out the near end": (bilinear(ends=False), "includes both ends"),
         "continues for ever": (bilinear(limit=False), "nothing to read"),
     },
     "check_roi_align": {
@@ -116,6 +127,8 @@ WRONG = {
         "the other corners": (aligned_roi_align(corners=True), "left edge of the first pixel"),
         "starts of the parts": (aligned_roi_align(middle=0.0), "in the middle of its part"),
         "zeros around the map": (aligned_roi_align(padding="zeros"), "left of the first pixel's"),
+        "one length for both axes": (aligned_roi_align(square=True), "columns by W"),
+        "scale forgotten": (aligned_roi_align(scaled=False), "at scale 0.5"),
         "one sample": (aligned_roi_align(one=True), "a smooth slope could not tell"),
     },
     "check_exact_weights": {
