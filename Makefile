@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := mrcnn_edu tests benchmarks figures tools notebooks
+# Two processes with one thread each: threads of two processes on two cores wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 CHAPTERS := $(wildcard notebooks/*.ipynb)
 
 .PHONY: help quickstart test lint format book test-book lab notebooks figures course-weights \
@@ -30,7 +32,7 @@ quickstart: $(VENV)/.base  ## train a small Mask R-CNN from scratch, measure it,
 
 test: $(VENV)/.test  ## lint, types, the library's tests, then every chapter with its outputs
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest --quiet
+	@$(ONE_THREAD) $(BIN)/python -m pytest --quiet -n 2 --dist loadfile --durations 10
 ifneq ($(CHAPTERS),)
 	@$(BIN)/python -m pytest --quiet -n 2 --dist loadfile --nbval --nbval-current-env \
 	  -p tools.nbval_chapters --nbval-sanitize-with tools/nbval_sanitise.cfg $(CHAPTERS)

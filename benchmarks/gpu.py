@@ -48,7 +48,8 @@ PIECES = (
     Piece(
         "tests",
         "pytest",
-        "-q -p no:cacheprovider tests/roi/test_cuda.py tests/test_boxes.py tests/training/test_precision.py",
+        "-q -p no:cacheprovider tests/roi/test_cuda.py tests/test_boxes.py "
+        "tests/training/test_precision.py",
         "-q -p no:cacheprovider tests/training/test_precision.py",
         4,
         "gpu_tests.json",
