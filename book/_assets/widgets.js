@@ -6,6 +6,8 @@
   requirejs.config({
     paths: {
       anywidget: `${vendor}anywidget`,
+      // The parts of html-manager look for their fonts beside the address that they think is theirs.
+      "@jupyter-widgets": `${vendor}html-manager`,
       "@jupyter-widgets/html-manager/dist": `${vendor}html-manager`,
     },
   });
