@@ -13,7 +13,7 @@ from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.draw import COLOURS
 from mrcnn_edu.model import Record
-from mrcnn_edu.widgets.common import Widget, bundle, pack, unpack
+from mrcnn_edu.widgets.common import Widget, bundle, input_image, pack, unpack
 
 LEVEL_COLOURS = (4, 5, 2, 6, 0)  # of P2 to P6 in COLOURS; proposals.js has the same order
 
@@ -51,10 +51,6 @@ class ProposalExplorer(Widget):
             limit: best candidates that are kept to look at, over all levels.
         """
         height, width = record.image_sizes[index]
-        mean, std = (
-            torch.tensor(v)[:, None, None] for v in (config.pixel_mean, config.pixel_std)
-        )  # [3, 1, 1]
-        pixels = record.images[index, :, :height, :width].cpu() * std + mean  # [3, H, W]
         logits = record.objectness[index].detach().cpu()  # [A]
         best = logits.topk(min(limit, len(logits))).indices  # [R]
         level_of = torch.cat([torch.full((len(a),), i) for i, a in enumerate(record.anchors)])
@@ -63,7 +59,7 @@ class ProposalExplorer(Widget):
             record.deltas[index].detach().cpu()[best], anchors, config.rpn_box_weights
         )
         return cls(
-            image=(pixels * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy().tobytes(),
+            image=input_image(record, config, index).permute(1, 2, 0).numpy().tobytes(),
             size=[height, width],
             candidates=pack(box_ops.clip(boxes, (height, width))),
             scores=pack(logits[best].sigmoid()),

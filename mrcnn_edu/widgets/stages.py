@@ -11,7 +11,7 @@ from torch import Tensor
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.draw import COLOURS, draw_detections
 from mrcnn_edu.model import Detections, Record
-from mrcnn_edu.widgets.common import Widget, bundle, pack
+from mrcnn_edu.widgets.common import Widget, bundle, input_image, pack
 
 STAGES = ("image", "trunk", "pyramid", "rpn", "proposals", "boxes", "masks")
 
@@ -89,7 +89,7 @@ class StageExplorer(Widget):
         return cls(
             size=[height, width],
             probe=[width / 2, height / 2],
-            image=_pixels(record, config, index).permute(1, 2, 0).numpy().tobytes(),
+            image=input_image(record, config, index).permute(1, 2, 0).numpy().tobytes(),
             trunk=shapes[:4],
             pyramid=shapes[4:],
             features=b"".join(_bytes(m.permute(1, 2, 0)) for m in maps),
@@ -120,14 +120,6 @@ class StageExplorer(Widget):
         for axis in (left, right):
             axis.set_axis_off()
         return figure
-
-
-def _pixels(record: Record, config: ModelConfig, index: int) -> Tensor:
-    """The image as it was before normalising and padding, uint8 [3, H, W]."""
-    height, width = record.image_sizes[index]
-    mean, std = (torch.tensor(v)[:, None, None] for v in (config.pixel_mean, config.pixel_std))
-    pixels = record.images[index, :, :height, :width].cpu() * std + mean  # [3, H, W]
-    return (pixels * 255).round().clamp(0, 255).byte()
 
 
 def _bytes(values: Tensor) -> bytes:
