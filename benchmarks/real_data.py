@@ -18,16 +18,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import skimage.data
 from rich.console import Console
 
 from mrcnn_edu.cli import main as command_line
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset
+from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
+from mrcnn_edu.data.subset import Subset
 from mrcnn_edu.draw import save_examples
 from mrcnn_edu.evaluate import coco_results
 from mrcnn_edu.presets import TINY_FPN
@@ -70,25 +70,14 @@ COCO_CC_TRAIN = TrainConfig(steps=2400)
 SHAPES_TRAIN = TrainConfig(steps=20_000, average_decay=0.998)  # 53 epochs
 
 
-class FirstImages(CocoFormatDataset):
+def first_images(whole: CocoDataset, count: int) -> Subset:
     """The first images of a set that have at least one object and no crowd."""
-
-    def __init__(self, whole: CocoDataset, count: int) -> None:
-        plain = [
-            i
-            for i in range(len(whole))
-            if whole.annotations(i) and not any(a["iscrowd"] for a in whole.annotations(i))
-        ][:count]
-        truth = whole.coco_gt().dataset
-        images = [whole.images[i] for i in plain]
-        ids = {image["id"] for image in images}
-        annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
-        super().__init__(truth | {"images": images, "annotations": annotations}, whole.name)
-        self.whole, self.indices = whole, plain
-
-    def load_image(self, index: int) -> Any:
-        """RGB uint8 [H, W, 3]."""
-        return self.whole.load_image(self.indices[index])
+    plain = [
+        i
+        for i in range(len(whole))
+        if whole.annotations(i) and not any(a["iscrowd"] for a in whole.annotations(i))
+    ]
+    return Subset(whole, plain[:count])
 
 
 def run(
@@ -182,7 +171,7 @@ def measure_one(what: str, device: str, steps: int | None) -> None:
         run("nuclei", NUCLEI_MODEL, config, training, others, 300, device=device)
     elif what == "coco":
         photos = split("coco_cc", "train2017")
-        eight = FirstImages(photos, 8)
+        eight = first_images(photos, 8)
         pictures = [
             photos.folder / eight.images[0]["file_name"],
             Path(skimage.data.data_dir) / "astronaut.png",

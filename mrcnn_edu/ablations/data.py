@@ -5,56 +5,25 @@ Sets are made once a process. All arms and seeds of a profile see the same image
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, ShapesSet, generate
+from mrcnn_edu.data.subset import Subset
 from mrcnn_edu.errors import UserError
 
-SEEDS = {"train": 1, "val": 2}  # those of the course's default sets, which begin the same way
-
-
-class First:
-    """The first images of a data set."""
-
-    def __init__(self, whole: CocoDataset, count: int) -> None:
-        self.whole, self.count = whole, min(count, len(whole))
-        self.num_classes, self.class_names = whole.num_classes, whole.class_names
-        self.image_ids: list[int] = whole.image_ids[: self.count]
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        """(image uint8 [3, H, W], target)."""
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        return self.whole[index]
-
-    def to_category_id(self, label: int) -> int:
-        """The file's category id of a label."""
-        return self.whole.to_category_id(label)
-
-    def coco_gt(self) -> Any:
-        """The ground truth of these images as a ``pycocotools.coco.COCO``."""
-        from pycocotools.coco import COCO
-
-        truth = self.whole.coco_gt().dataset
-        ids = set(self.image_ids)
-        found = COCO()
-        found.dataset = truth | {
-            "images": [i for i in truth["images"] if i["id"] in ids],
-            "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
-        }
-        found.createIndex()
-        return found
+SEEDS = {"train": 1, "val": 2}  # of Shapes; the same images for all arms and seeds of a profile
 
 
 @lru_cache(maxsize=4)
 def load(
-    data: DataName, split: Literal["train", "val"], count: int, nuclei: Path | None = None
+    data: DataName,
+    split: Literal["train", "val"],
+    count: int,
+    shapes: ShapesConfig | None,
+    nuclei: Path | None = None,
 ) -> Dataset:
     """One of the sets, at most ``count`` images of it.
 
@@ -62,6 +31,7 @@ def load(
         data: which.
         split: training or validation images.
         count: images to generate, or to take of those there are.
+        shapes: what is generated; nuclei need none.
         nuclei: the folder that ``mrcnn-edu data nuclei`` wrote.
 
     Raises:
@@ -78,9 +48,12 @@ def load(
             whole = CocoDataset(nuclei / split, annotations)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
-        return InMemory(First(whole, count))  # decoding a mask costs more than a step's share
-    shapes = generate(ShapesConfig(), count, SEEDS[split])
-    return ShapesDataset(persons(shapes) if data == "persons" else shapes)
+        first = Subset(whole, range(min(count, len(whole))))
+        return InMemory(first)  # decoding a mask costs more than a step's share
+    if shapes is None:
+        raise ValueError(f"The set {data!r} is generated: say what with shapes=ShapesConfig(…).")
+    made = generate(shapes, count, SEEDS[split])
+    return InMemory(ShapesDataset(persons(made) if data == "persons" else made))
 
 
 def persons(shapes: ShapesSet) -> ShapesSet:

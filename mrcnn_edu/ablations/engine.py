@@ -35,15 +35,15 @@ def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int
     """The run of one arm with one seed."""
     model = profile.model(arm.config(), data)
     train = profile.schedule(data, seed)
-    sizes = (profile.training_images, profile.validation_images)
+    rest = (profile.training_images, profile.validation_images, profile.shapes_for(data))
     if not table.shared_proposals:
-        return Run(data, model, train, *sizes)
+        return Run(data, model, train, *rest)
     # First trunk and RPN alone: without RoIs there is no gradient from any head. Then the trunk
     # stays, and with no clipping over all gradients the RPN learns the same whatever the heads do.
     train = dataclasses.replace(train, clip_gradient_norm=0.0)
     rpn_only = dataclasses.replace(profile.model(table.arms[0].config(), data), box_samples=0)
-    first = Run(data, rpn_only, train, *sizes)
-    return Run(data, dataclasses.replace(model, frozen_stages=5), train, *sizes, first=first)
+    first = Run(data, rpn_only, train, *rest)
+    return Run(data, dataclasses.replace(model, frozen_stages=5), train, *rest, first=first)
 
 
 def plan(
@@ -85,7 +85,7 @@ def read(run: Run, results: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = json.loads(path.read_text())
-    return found if found["config"] == run.config() else None
+    return found if run.is_described_by(found["config"]) else None
 
 
 def carry_out(
@@ -123,11 +123,13 @@ def carry_out(
         try:
             while waiting or running:
                 now = time.monotonic() - start
-                while waiting and len(running) < processes:
+                while len(running) < processes:
                     if budget is not None and longest and now + longest > budget:
                         waiting.clear()
+                    run = next_run(waiting, [r for r, _ in running.values()])
+                    if run is None:
                         break
-                    run = waiting.pop(0)
+                    waiting.remove(run)
                     future = pool.submit(execute, run, results, work, device, nuclei)
                     running[future] = (run, time.monotonic())
                 if not running:
@@ -147,6 +149,12 @@ def carry_out(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return finished
+
+
+def next_run(waiting: Sequence[Run], running: Sequence[Run]) -> Run | None:
+    """The first run that does not need what another is just making: a shared first stage."""
+    busy = {run.first.name for run in running if run.first}
+    return next((run for run in waiting if not (run.first and run.first.name in busy)), None)
 
 
 def _one_thread() -> None:

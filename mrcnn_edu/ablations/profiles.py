@@ -1,16 +1,18 @@
 """How large the experiments are: a smoke test, a laptop, a GPU.
 
 A profile gives every arm of a table the same budget: the same images, the same steps, the same
-seeds. The difficulty (steps, image side) was chosen with seed 100, which is never reported, so that
-arms lie neither near 0 nor near the ceiling. Chapter 15.
+seeds. The difficulty of Shapes was chosen with seed 100, which is never reported, so that arms lie
+neither near 0 nor near the ceiling: see ``EASIER``. Chapter 15.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.config import ModelConfig, suggest
+from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.train_config import TrainConfig
 
@@ -21,33 +23,47 @@ class Profile:
 
     name: str
     train: TrainConfig
-    side: int  # of the network's input, and of crops of larger images
+    shapes: ShapesConfig
+    side: int  # of the network's input
+    crop: int  # side of crops of nuclei
     training_images: int
     validation_images: int
     seeds: int  # of a table without an entry below
     seeds_of: Mapping[str, int] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to every model
 
     def seeds_for(self, key: str) -> int:
         """How many seeds a table is run with."""
         return self.seeds_of.get(key, self.seeds)
 
+    def shapes_for(self, data: DataName) -> ShapesConfig | None:
+        """What is generated: for the tables of persons one class is theirs."""
+        if data == "nuclei":
+            return None
+        classes = self.shapes.classes
+        if data == "persons" and "person" not in classes:
+            return dataclasses.replace(self.shapes, classes=(*classes[:-1], "person"))
+        return self.shapes
+
     def model(self, config: ModelConfig, data: DataName) -> ModelConfig:
         """A model at this profile's size; anchors grow with the input."""
-        if data == "nuclei":  # at their own scale: 8 to 60 pixels, up to 300 an image
+        config = dataclasses.replace(config, **self.changes)
+        if data == "nuclei":  # 8 to 60 pixels wide, up to 300 an image; enlarged as Shapes are
             return dataclasses.replace(
                 config,
                 num_classes=1,
-                short_side=0,
-                anchor_sizes=(10, 20, 40, 80, 160),
-                roi_canonical_size=64,
+                short_side=2 * 256,
+                long_side=2 * 360,
+                anchor_sizes=(16, 28, 48, 80, 128),
+                roi_canonical_size=96,
                 rpn_top_before_nms=(600, 1000),
-                rpn_top_after_nms=(300, 600),
+                rpn_top_after_nms=(300, 300),
                 detections_per_image=300,
             )
         scale = self.side / config.short_side  # the presets' own input is 192
         return dataclasses.replace(
             config,
-            num_classes=1 if data == "persons" else 10,
+            num_classes=1 if data == "persons" else len(self.shapes.classes),
             short_side=self.side,
             long_side=self.side,
             anchor_sizes=tuple(round(size * scale, 1) for size in config.anchor_sizes),
@@ -62,35 +78,60 @@ class Profile:
             return dataclasses.replace(
                 self.train,
                 seed=seed,
-                crop=self.side,
+                crop=self.crop,
                 vertical_flip_probability=0.5,
                 quarter_turns=True,
             )
         return dataclasses.replace(self.train, seed=seed)
 
 
+# Shapes for a network that sees 2,400 images only.
+EASIER = ShapesConfig(
+    classes=("disc", "square", "triangle", "cross"),
+    max_objects=4,
+    min_object_size=20,
+    max_turn=0,
+    overlap=0.4,
+    min_contrast=150,
+    texture=6,
+    lines=0,
+    noise=4,
+)
+
 PROFILES = {
     # Every arm for two steps: does a table come out?
     "smoke": Profile(
-        "smoke", TrainConfig(steps=2, batch_size=2, warmup_steps=1), 64, 8, 4, seeds=1
+        "smoke",
+        TrainConfig(steps=2, batch_size=2, warmup_steps=1),
+        ShapesConfig(),
+        side=64,
+        crop=64,
+        training_images=8,
+        validation_images=4,
+        seeds=1,
     ),
-    # A laptop: an arm takes a minute or two on one core.
+    # A laptop: an arm takes a minute on one core.
     "cpu": Profile(
         "cpu",
         TrainConfig(steps=600, warmup_steps=50, checkpoint_seconds=30),
-        128,
-        1500,
-        200,
+        EASIER,
+        side=192,
+        crop=192,
+        training_images=1500,
+        validation_images=200,
         seeds=3,
-        seeds_of={"2c": 5, "2d": 5},
+        seeds_of={"2b": 5, "2c": 5, "2d": 5, "2e": 5},
+        changes={"box_samples": 16, "rpn_top_after_nms": (200, 100)},
     ),
     # One large GPU, several runs at a time, the whole within two hours.
     "gpu": Profile(
         "gpu",
         TrainConfig(steps=2000, batch_size=16, warmup_steps=100, checkpoint_seconds=60),
-        192,
-        6000,
-        500,
+        ShapesConfig(),
+        side=192,
+        crop=192,
+        training_images=6000,
+        validation_images=500,
         seeds=5,
     ),
 }

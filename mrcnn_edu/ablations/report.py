@@ -91,7 +91,7 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
         runs = found[arm.name]
         cells = [arm.name, *(_number(arm.published.get(metric)) for metric in published)]
         cells += [_mean(list(values(runs, metric).values())) for metric in table.columns]
-        steps = [1000 * r["step_seconds"] for r in runs.values()]
+        steps = [1000 * _step_seconds(r) for r in runs.values()]
         parameters = {f"{r['parameters']:,}" for r in runs.values()}
         cells += [str(len(runs)), ", ".join(parameters) or BLANK]
         cells.append(f"{statistics.median(steps):.0f}" if steps else BLANK)
@@ -197,6 +197,10 @@ def _footnote(table: Table, results: Sequence[dict[str, Any]]) -> str:
         f"{'; '.join(sorted(machines))}; commits {', '.join(commits)}."
     )
     return " ".join(part for part in parts if part)
+
+
+def _step_seconds(result: dict[str, Any]) -> float:
+    return result["step_processor_seconds" if result["device"] == "cpu" else "step_seconds"]
 
 
 def _row(cells: Sequence[str]) -> str:

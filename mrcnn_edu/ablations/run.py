@@ -20,6 +20,7 @@ from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.evaluate import coco_metrics, coco_results
 from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance, write_json
@@ -42,6 +43,7 @@ class Run:
     train: TrainConfig
     training_images: int
     validation_images: int
+    shapes: ShapesConfig | None = None  # what is generated; None for nuclei
     first: "Run | None" = None
 
     def config(self) -> dict[str, Any]:
@@ -50,10 +52,47 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Data, seed, and a hash of the whole configuration."""
-        text = json.dumps(self.config(), sort_keys=True)
+        """Data, seed, and a hash of what differs from the defaults of each configuration.
+
+        So a field that is added later, with a default that changes nothing, renames no run.
+        """
+        text = json.dumps(_differences(self.config()), sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
         return f"{self.data}_{digest}_seed{self.train.seed}"
+
+    def is_described_by(self, config: dict[str, Any]) -> bool:
+        """Whether a file's configuration is this run's. Fields it lacks had their default then."""
+        return _completed(config) == self.config()
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    name: json.loads(json.dumps(dataclasses.asdict(default)))
+    for name, default in (
+        ("model", ModelConfig()),
+        ("train", TrainConfig()),
+        ("shapes", ShapesConfig()),
+    )
+}
+
+
+def _differences(config: dict[str, Any]) -> dict[str, Any]:
+    found = dict(config)
+    for part, default in _DEFAULTS.items():
+        if config[part] is not None:
+            found[part] = {k: v for k, v in config[part].items() if v != default[k]}
+    if config["first"] is not None:
+        found["first"] = _differences(config["first"])
+    return found
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    found = dict(config)
+    for part, default in _DEFAULTS.items():
+        if config.get(part) is not None:
+            found[part] = default | config[part]
+    if config.get("first") is not None:
+        found["first"] = _completed(config["first"])
+    return found
 
 
 def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | None) -> Path:
@@ -70,12 +109,14 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
         the file with the result.
     """
     origin = provenance(run.config(), run.train.seed)  # the commit that runs, not a later one
-    training = load(run.data, "train", run.training_images, nuclei)
-    validation = load(run.data, "val", run.validation_images, nuclei)
+    training = load(run.data, "train", run.training_images, run.shapes, nuclei)
+    validation = load(run.data, "val", run.validation_images, run.shapes, nuclei)
     initial = _first_weights(run.first, training, work, device) if run.first else None
     folder = work / run.name
+    earlier = len(read_metrics(folder / METRICS)) if (folder / METRICS).exists() else 0
+    start = time.process_time()
     model = train(run.model, run.train, training, folder, device, progress=False, initial=initial)
-    start = time.perf_counter()
+    busy, start = time.process_time() - start, time.perf_counter()
     found = coco_results(
         model, validation, batch_size=8 if run.model.short_side else 1, progress=False
     )
@@ -86,6 +127,9 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
         "threads": torch.get_num_threads(),
         "parameters": parameter_count(model)["total"],
         "step_seconds": _median([line["seconds"] for line in steps]),
+        # Processor time does not grow when other programs want the same cores. Of a run that was
+        # killed it is that of its last part.
+        "step_processor_seconds": round(busy / max(1, len(steps) - earlier), 4),
         "evaluate_seconds": round(time.perf_counter() - start, 1),
         "metrics": measure(validation, found, run.model),
     }

@@ -42,6 +42,7 @@ _ATTEMPTS = 30  # placements tried before an object is given up
 class ShapesConfig:
     """What makes a Shapes set hard. Lengths in pixels, colours on a scale of 0 to 255.
 
+    classes: which of the ten classes there are; label 1 is the first.
     image_size: side of the square images.
     max_objects: objects an image, drawn evenly from 1..max_objects.
     min_object_size, max_object_share: the longer box side is drawn almost evenly in its logarithm
@@ -56,6 +57,7 @@ class ShapesConfig:
     Raises ValueError for values that no image could satisfy.
     """
 
+    classes: tuple[str, ...] = CLASS_NAMES
     image_size: int = 128
     max_objects: int = 8
     min_object_size: int = 8
@@ -69,6 +71,11 @@ class ShapesConfig:
     noise: float = 6.0
 
     def __post_init__(self) -> None:
+        unknown = [name for name in self.classes if name not in CLASS_NAMES]
+        if unknown or not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes are {self.classes}: name each of those wanted once, of {CLASS_NAMES}"
+            )
         largest = self.max_object_share * self.image_size
         if self.min_object_size < 6:
             raise ValueError(f"min_object_size {self.min_object_size}: no shape is legible under 6")
@@ -138,9 +145,12 @@ def generate(config: ShapesConfig, num_images: int, seed: int) -> ShapesSet:
         for a in found:
             annotations.append({"id": len(annotations) + 1, "image_id": i + 1, **a})
     categories: list[dict[str, Any]] = [
-        {"id": k + 1, "name": name, "supercategory": "shape"} for k, name in enumerate(CLASS_NAMES)
+        {"id": k, "name": name, "supercategory": "shape"}
+        for k, name in enumerate(config.classes, start=1)
     ]
-    categories[-1] |= {"keypoints": list(KEYPOINTS), "skeleton": [list(s) for s in SKELETON]}
+    for category in categories:
+        if category["name"] == "person":
+            category |= {"keypoints": list(KEYPOINTS), "skeleton": [list(s) for s in SKELETON]}
     info = {"description": "mrcnn_edu Shapes", "seed": seed, "config": asdict(config)}
     ground_truth = {
         "info": info,
@@ -162,7 +172,7 @@ def _scene(
     owner = np.full((size, size), -1, np.int64)  # the front object of a pixel: [H, W]
     objects: list[_Object] = []
     for _ in range(int(rng.integers(1, config.max_objects + 1))):
-        label = int(rng.integers(1, len(CLASS_NAMES) + 1))
+        label = int(rng.integers(1, len(config.classes) + 1))
         for _ in range(_ATTEMPTS):
             candidate = _place(config, rng, label, objects)
             if _fits(config, candidate, objects, owner):
@@ -198,7 +208,7 @@ class _Object:
 def _place(
     config: ShapesConfig, rng: np.random.Generator, label: int, objects: list[_Object]
 ) -> _Object:
-    name, limit = CLASS_NAMES[label - 1], config.image_size
+    name, limit = config.classes[label - 1], config.image_size
     smallest = config.min_object_size * DETAIL.get(name, 1.0)
     largest = config.max_object_share * limit
     size = smallest * (largest / smallest) ** rng.random() ** _LEAN_TO_LARGE

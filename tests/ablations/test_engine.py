@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from mrcnn_edu.ablations import data as ablation_data
-from mrcnn_edu.ablations.engine import carry_out, make_run, plan, read
+from mrcnn_edu.ablations.engine import carry_out, make_run, next_run, plan, read
 from mrcnn_edu.ablations.profiles import PROFILES, profile
 from mrcnn_edu.ablations.run import execute
 from mrcnn_edu.ablations.table import Arm, Effect, Table
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.config import difference
-from mrcnn_edu.data.shapes import ShapesDataset
+from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.errors import UserError
 
 SMOKE = PROFILES["smoke"]
@@ -85,6 +85,9 @@ def test_what_is_done_is_left_out_and_a_changed_file_is_not_trusted(tmp_path):
     assert found.done == (run,)
     assert [r.name for r in found.left] == [make_run(which, which.arms[1], SMOKE, "shapes", 0).name]
     assert found.seconds == 0.5 * SMOKE.train.steps + 1.0
+    del content["config"]["model"]["rpn_nms_iou"], content["config"]["shapes"]["noise"]
+    (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
+    assert read(run, tmp_path) is not None, "a field that came later had its default then"
     content["config"]["train"]["steps"] += 1
     (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
     assert read(run, tmp_path) is None
@@ -99,6 +102,19 @@ def test_a_run_is_trained_measured_and_written(tmp_path):
     assert set(found["metrics"]) == {"box", "mask", "keypoints"}
     assert found["parameters"] > 1e5
     assert found["step_seconds"] > 0
+
+
+def test_runs_of_one_first_stage_are_not_made_side_by_side(tmp_path):
+    which = table("2c-shared")
+    runs = [make_run(which, arm, tiny(), "shapes", 0) for arm in which.arms[:2]]
+    other = make_run(which, which.arms[0], tiny(), "shapes", 1)
+    plain = make_run(table("2d"), table("2d").arms[0], tiny(), "shapes", 0)
+    assert next_run([runs[1]], [runs[0]]) is None
+    assert next_run([runs[1], other], [runs[0]]) is other
+    assert next_run([runs[1], plain], [runs[0], plain]) is plain
+    said = []
+    assert carry_out(runs, tmp_path / "r", tmp_path / "w", processes=2, say=said.append) == 2
+    assert ["1 left" in said[0], "0 left" in said[1]] == [True, True]
 
 
 def test_several_processes_make_the_runs_and_a_mistake_comes_back(tmp_path):
@@ -169,9 +185,8 @@ def test_shared_proposals_are_shared_to_the_last_bit(tmp_path):
 
 
 def test_the_set_of_persons_holds_persons_only():
-    persons = ablation_data.load("persons", "val", 12)
-    shapes = ablation_data.load("shapes", "val", 12)
-    assert isinstance(shapes, ShapesDataset)
+    persons = ablation_data.load("persons", "val", 12, ShapesConfig())
+    shapes = ablation_data.load("shapes", "val", 12, ShapesConfig())
     assert persons.class_names == ["person"]
     assert 0 < len(persons) < 12
     total = sum(int((shapes[i][1]["labels"] == 10).sum()) for i in range(12))

@@ -199,6 +199,9 @@ def test_any_config_gives_valid_targets(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"classes": ()}, "each of those wanted once"),
+        ({"classes": ("disc", "disc")}, "each of those wanted once"),
+        ({"classes": ("disc", "dog")}, "each of those wanted once"),
         ({"min_object_size": 4}, "legible"),
         ({"image_size": 16}, "at least twice"),
         ({"max_object_share": 1.5}, "at most image_size"),
@@ -210,6 +213,17 @@ def test_any_config_gives_valid_targets(
 def test_impossible_configs_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ShapesConfig(**change)
+
+
+def test_a_set_can_have_fewer_classes_and_labels_follow_their_order() -> None:
+    few = generate(ShapesConfig(classes=("person", "disc")), 12, seed=5)
+    person, disc = few.ground_truth["categories"]
+    assert (person["id"], person["name"], len(person["keypoints"])) == (1, "person", 17)
+    assert (disc["id"], disc["name"]) == (2, "disc")
+    assert "keypoints" not in disc
+    found = few.ground_truth["annotations"]
+    assert {a["category_id"] for a in found} == {1, 2}
+    assert all(("keypoints" in a) == (a["category_id"] == 1) for a in found)
 
 
 def test_negative_seed_or_number_is_refused() -> None:
@@ -270,6 +284,7 @@ def test_the_default_sets_are_frozen(default_val: ShapesSet) -> None:
     annotations, so the config is frozen beside their hash.
     """
     assert dataclasses.asdict(ShapesConfig()) == {
+        "classes": CLASS_NAMES,
         "image_size": 128,
         "max_objects": 8,
         "min_object_size": 8,

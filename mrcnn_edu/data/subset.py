@@ -1,0 +1,31 @@
+"""Some images of a data set in COCO format, as a data set of their own. Chapter 12."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrcnn_edu.data.coco import CocoFormatDataset
+
+
+class Subset(CocoFormatDataset):
+    """The images at ``indices`` of ``whole``, with all classes of the whole set.
+
+    Raises IndexError for an index that the whole set has not.
+    """
+
+    def __init__(self, whole: CocoFormatDataset, indices: Iterable[int]) -> None:
+        self.whole = whole
+        images = [whole.images[i] for i in indices]
+        ids = {image["id"] for image in images}
+        truth = whole.coco_gt().dataset
+        annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
+        super().__init__(
+            truth | {"images": images, "annotations": annotations}, whole.name, whole.keep_crowd
+        )
+        place = {image_id: i for i, image_id in enumerate(whole.image_ids)}
+        self._places = [place[i] for i in self.image_ids]
+
+    def load_image(self, index: int) -> NDArray[np.uint8]:
+        """RGB uint8 [H, W, 3]."""
+        return self.whole.load_image(self._places[index])
