@@ -9,7 +9,7 @@ import dataclasses
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,13 @@ class Plan:
 
     done: tuple[Run, ...]
     left: tuple[Run, ...]  # in the order in which they will run
-    seconds: float | None  # a run takes on one process, from those that are done; None: unknown
+    seconds: float | None  # a run took on one process where it was measured; None: nowhere yet
+
+    def fits(self, budget: float, processes: int) -> tuple[Run, ...]:
+        """The runs that should end within a budget of seconds, so many at a time."""
+        if self.seconds is None:
+            return ()
+        return self.left[: int(budget // self.seconds) * processes]
 
 
 def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int) -> Run:
@@ -47,7 +53,11 @@ def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int
 
 
 def plan(
-    tables: Sequence[Table], profile: Profile, data: Sequence[DataName], results: Path
+    tables: Sequence[Table],
+    profile: Profile,
+    data: Sequence[DataName],
+    results: Path,
+    timings: Path | None = None,
 ) -> Plan:
     """Which runs the tables need, without repetition, and which of them are there.
 
@@ -56,27 +66,41 @@ def plan(
         profile: at which size.
         data: only these data sets, of those that a table is meant for.
         results: folder of finished runs.
+        timings: another such folder, which tells how long runs take that are not in ``results``.
     """
     most = max(profile.seeds_for(table.key) for table in tables)
     runs: dict[str, Run] = {}
     for seed in range(most):
         for table in tables:
-            if seed >= profile.seeds_for(table.key):
-                continue
             for name in table.data:
-                if name in data:
-                    for arm in table.arms:
-                        run = make_run(table, arm, profile, name, seed)
+                if name in data and seed < profile.seeds_for(table.key):
+                    for run in seed_of(table, profile, name, seed):
                         runs.setdefault(run.name, run)
-    done, left, times = [], [], []
+    done, left, times = list[Run](), list[Run](), list[float]()
     for run in runs.values():
         found = read(run, results)
-        if found is None:
-            left.append(run)
-        else:
-            done.append(run)
-            times.append(found["step_seconds"] * run.train.steps + found["evaluate_seconds"])
+        (left if found is None else done).append(run)
+        known = found or (read(run, timings) if timings else None)
+        if known is not None:
+            times.append(known["step_seconds"] * run.train.steps + known["evaluate_seconds"])
     return Plan(tuple(done), tuple(left), sum(times) / len(times) if times else None)
+
+
+def seed_of(table: Table, profile: Profile, data: DataName, seed: int) -> list[Run]:
+    """The runs of all arms with one seed."""
+    return [make_run(table, arm, profile, data, seed) for arm in table.arms]
+
+
+def complete_seeds(
+    table: Table, profile: Profile, data: DataName, made: Collection[Run]
+) -> tuple[int, int]:
+    """With how many seeds all arms of a table are in ``made``, and how many there should be."""
+    names = {run.name for run in made}
+    wanted = range(profile.seeds_for(table.key))
+    complete = [
+        all(run.name in names for run in seed_of(table, profile, data, seed)) for seed in wanted
+    ]
+    return sum(complete), len(wanted)
 
 
 def read(run: Run, results: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,12 +10,14 @@ from typing import Literal
 from rich.console import Console
 
 from mrcnn_edu.ablations import report
-from mrcnn_edu.ablations.engine import carry_out, plan
-from mrcnn_edu.ablations.profiles import profile
-from mrcnn_edu.ablations.table import DataName
+from mrcnn_edu.ablations.engine import Plan, carry_out, complete_seeds, plan
+from mrcnn_edu.ablations.profiles import Profile, profile
+from mrcnn_edu.ablations.table import DataName, Table
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.cli.common import Device, find_device
 from mrcnn_edu.errors import UserError
+
+RESULTS = Path("results/ablations")  # those that come with the course
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Ablate:
     """Stop in time: 20m, 1.5h, 600s. Without it everything runs."""
     processes: int = 0
     """Runs at a time; 0 takes one a CPU core, or four on a GPU."""
-    results: Path = Path("results/ablations")
+    results: Path = RESULTS
     """Where each run's JSON, the table and the plot go."""
     work: Path = Path("runs/ablations")
     """Where checkpoints go."""
@@ -49,17 +52,14 @@ class Ablate:
         names: list[DataName] = list(self.data)
         if "nuclei" in names and self.nuclei is None:
             raise UserError("Name the folder of the nuclei set with --nuclei.")
-        found = plan(tables, size, names, self.results)
+        found = plan(tables, size, names, self.results, timings=RESULTS)
         at_once = self.processes or (4 if self.device != "cpu" else os.cpu_count() or 1)
         console.print(f"{len(found.done)} runs are done, {len(found.left)} are left.")
-        if found.seconds is not None and found.left:
-            hours = found.seconds * len(found.left) / at_once / 3600
-            console.print(f"At {found.seconds:.0f} s a run, {at_once} at a time: {hours:.1f} h.")
-        if not self.render:
+        if found.done and not found.left:
+            console.print("Another folder as --results measures them again.")
+        if found.left and not self.render:
             budget = seconds(self.budget) if self.budget else None
-            if budget is not None and found.seconds is not None:
-                fits = int(budget / found.seconds * at_once)
-                console.print(f"About {min(fits, len(found.left))} of them fit into {self.budget}.")
+            console.print(_outlook(found, tables, size, names, at_once, self.budget))
             device = find_device(self.device)
             finished = carry_out(
                 found.left, self.results, self.work, device, at_once, budget, self.nuclei,
@@ -68,6 +68,30 @@ class Ablate:
             console.print(f"{finished} runs finished.")
         for path in report.write(tables, size, names, self.results):
             console.print(f"Wrote {path}")
+
+
+def _outlook(
+    found: Plan,
+    tables: Sequence[Table],
+    size: Profile,
+    names: Sequence[DataName],
+    at_once: int,
+    budget: str | None,
+) -> str:
+    """How long it will take, and what a budget is enough for."""
+    if found.seconds is None:
+        return "How long a run takes is known after the first ones."
+    hours = found.seconds * len(found.left) / at_once / 3600
+    text = f"At {found.seconds:.0f} s a run, {at_once} at a time, all take {hours:.1f} h."
+    if budget is None:
+        return text
+    fitting = found.fits(seconds(budget), at_once)
+    parts = []
+    for which, data in ((t, d) for t in tables for d in t.data if d in names):
+        count, wanted = complete_seeds(which, size, data, (*found.done, *fitting))
+        on = f" on {data}" if len(which.data) > 1 else ""
+        parts.append(f"{which.key}{on} {count} of {wanted}")
+    return f"{text} {budget} are enough for {len(fitting)}. Seeds: {', '.join(parts)}."
 
 
 def seconds(text: str) -> float:

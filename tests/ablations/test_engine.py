@@ -13,7 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from mrcnn_edu.ablations import data as ablation_data
-from mrcnn_edu.ablations.engine import carry_out, make_run, next_run, plan, read
+from mrcnn_edu.ablations.engine import (
+    carry_out,
+    complete_seeds,
+    make_run,
+    next_run,
+    plan,
+    read,
+)
 from mrcnn_edu.ablations.profiles import PROFILES, profile
 from mrcnn_edu.ablations.run import execute
 from mrcnn_edu.ablations.table import Arm, Effect, Table
@@ -91,6 +98,24 @@ def test_what_is_done_is_left_out_and_a_changed_file_is_not_trusted(tmp_path):
     content["config"]["train"]["steps"] += 1
     (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
     assert read(run, tmp_path) is None
+
+
+def test_a_plan_says_what_fits_a_budget_from_what_was_measured_elsewhere(tmp_path):
+    which = table("2d")
+    size = dataclasses.replace(SMOKE, seeds=3)
+    unknown = plan([which], size, ["shapes"], tmp_path / "mine", tmp_path / "theirs")
+    assert unknown.seconds is None
+    assert unknown.fits(1e9, 2) == ()
+    run = make_run(which, which.arms[0], size, "shapes", 0)
+    content = {"config": run.config(), "step_seconds": 4.5, "evaluate_seconds": 1.0}
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / f"{run.name}.json").write_text(json.dumps(content))
+    found = plan([which], size, ["shapes"], tmp_path / "mine", tmp_path / "theirs")
+    assert len(found.left) == 6, "what others measured is not taken for ours"
+    assert found.seconds == 10.0
+    assert found.fits(25.0, 2) == found.left[:4]
+    assert complete_seeds(which, size, "shapes", found.fits(25.0, 2)) == (2, 3)
+    assert complete_seeds(which, size, "shapes", found.left[:3]) == (1, 3)
 
 
 def test_a_run_is_trained_measured_and_written(tmp_path):

@@ -6,15 +6,17 @@ import re
 import pytest
 
 from mrcnn_edu.ablations.engine import make_run
+from mrcnn_edu.ablations.forest import forest
+from mrcnn_edu.ablations.judge import judge, signed
 from mrcnn_edu.ablations.profiles import PROFILES
-from mrcnn_edu.ablations.report import judge, markdown, write
+from mrcnn_edu.ablations.report import markdown, write
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.cli import main
 from mrcnn_edu.cli.ablate import seconds
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.provenance import provenance
 
-CPU = PROFILES["cpu"]
+CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
 
 
 def pretend(folder, which, arm_name, seed, box, mask, steps=0.1):
@@ -55,10 +57,10 @@ def test_a_table_shows_published_and_measured_apart(stride_32):
         "| RoIPool", "28.2", "26.9", "23.6", "21.6", "20.5 ± 0.6", "15.5 ± 0.6", "10.5 ± 1.3",
         "5.5 ± 1.3",
     ]  # fmt: skip
-    assert rows[1].endswith("| 4 | 615,960 | 200 |")
+    assert rows[1].endswith("| 4 | 0.62 | 200 |")
     assert "arXiv:1703.06870v3, table 2d" in text
     assert "4 seeds" in text
-    assert re.search(r"commits `[0-9a-f]{7}`", text)
+    assert re.search(r"commit `[0-9a-f]{7}`", text)
 
 
 def test_effects_are_judged_by_their_interval(stride_32):
@@ -68,6 +70,28 @@ def test_effects_are_judged_by_their_interval(stride_32):
     assert judged["mask AP"].difference.mean == pytest.approx(4.0)
     assert judged["box AP"].verdict == "undecided"
     assert judged["box AP"].difference.mean == pytest.approx(0.0)
+
+
+def test_a_page_counts_its_verdicts_and_the_plot_has_every_claim(stride_32):
+    which, folder = stride_32
+    judged = judge(which, CPU, "shapes", folder)
+    write([which], CPU, ["shapes"], folder)
+    text = (folder / "cpu.md").read_text()
+    assert "4 claims: 2 reproduced, 0 not reproduced, 2 undecided." in text
+    assert "| RoIAlign over RoIPool | mask AP | +7.3 | +4.0 [+3.4, +4.6] | 2.0 |" in text
+    figure = forest(judged)
+    axis = figure.axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == [
+        f"RoIAlign over RoIPool: {j.effect.metric}" for j in judged
+    ]
+    assert "+4.0 [+3.4, +4.6]" in {t.get_text() for t in axis.texts}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.26, "+1.3"), (-1.26, "−1.3"), (0.04, "0.0"), (-0.04, "0.0")]
+)
+def test_a_difference_has_its_sign(value, text):
+    assert signed(value) == text
 
 
 def test_what_was_not_run_is_not_shown(tmp_path):
@@ -84,7 +108,7 @@ def test_what_was_not_run_is_not_shown(tmp_path):
 def test_table_and_plot_are_written_beside_the_results(stride_32):
     which, folder = stride_32
     page, plot = write([which], CPU, ["shapes"], folder)
-    assert page.read_text().startswith("# The paper's tables, profile `cpu`")
+    assert page.read_text().startswith("# The paper's tables, profile cpu")
     first = plot.read_text()
     assert "<svg" in first
     write([which], CPU, ["shapes"], folder)
@@ -96,12 +120,20 @@ def test_the_smoke_profile_runs_every_arm_and_a_table_comes_out(tmp_path, capsys
     main(f"ablate --profile smoke --processes 2 {folders}".split())
     text = (tmp_path / "r" / "smoke.md").read_text()
     for which in TABLES:
-        assert f"### {which.key}: " in text
+        assert f"## {which.key}: " in text
     assert "| 0 | – | – |" not in text, "every arm has a run"
     said = capsys.readouterr().out
     assert "0 left" in said
     main(f"ablate --profile smoke --table 2c {folders}".split())
-    assert "5 runs are done, 0 are left." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5 runs are done, 0 are left." in said
+    assert "--results" in said
+    which = table("2c")
+    (tmp_path / "r" / f"{make_run(which, which.arms[0], SMOKE, 'shapes', 0).name}.json").unlink()
+    main(f"ablate --profile smoke --table 2c --budget 60m --processes 1 {folders}".split())
+    said = capsys.readouterr().out
+    assert "4 runs are done, 1 are left." in said
+    assert "60m are enough for 1. Seeds: 2c on shapes 1 of 1." in said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""The forest plot: every claimed difference on one axis, with its interval, beside the published.
+
+One row an effect, under the heading of its table and data. A dot is the mean difference over seeds,
+its line the 95 % interval, its colour the verdict, a blue tick the published difference. The
+numbers stand at the right. Chapter 15.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from mrcnn_edu.ablations.judge import Judged, interval_text
+from mrcnn_edu.ablations.statistics import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ROW = 0.19  # inches
+_WIDEST = 3.0  # a line ends, with an arrow, at so many times the largest mean or published value
+
+
+def forest(judged: Sequence[Judged]) -> "Figure":
+    """Draw the effects, table by table.
+
+    Args:
+        judged: in the order in which they are to stand; at least one.
+    """
+    import matplotlib.pyplot as plt
+
+    from mrcnn_edu.show import BLUE, GREEN, RED, use_style
+
+    use_style()
+    colours: dict[Verdict, str] = {"reproduced": GREEN, "not reproduced": RED, "undecided": "0.55"}
+    groups = [list(g) for _, g in groupby(judged, key=lambda j: (j.table.key, j.data))]
+    rows = sum(len(group) + 1 for group in groups)
+    figure, axis = plt.subplots(figsize=(8.6, 0.95 + _ROW * rows))
+    largest = max(abs(v) for j in judged for v in (j.difference.mean, j.published or 0.0))
+    ends = [v for j in judged for v in (j.difference.low, j.difference.high) if math.isfinite(v)]
+    right = min(_WIDEST * largest, max([largest, *ends])) + 0.5
+    left = max(-_WIDEST * largest, min([0.0, *ends])) - 0.5
+    beside = axis.get_yaxis_transform()  # x in widths of the axis, y in rows
+    y, ticks, labels = 0, [], []
+    for group in groups:
+        first = group[0]
+        heading = f"{first.table.key} · {first.table.title}"
+        if len(first.table.data) > 1:
+            heading += f" ({first.data})"
+        style = {"ha": "right", "va": "center", "fontsize": 8, "fontweight": "bold"}
+        axis.text(-0.01, y, heading, transform=beside, **style)
+        if y:
+            axis.axhline(y - 0.5, color="0.9", linewidth=0.6, zorder=0)
+        for j in group:
+            y += 1
+            d, colour = j.difference, colours[j.verdict]
+            low, high = max(d.low, left), min(d.high, right)
+            axis.plot([low, high], [y, y], color=colour, linewidth=1.6)
+            for end, cut, marker in ((low, d.low < left, "<"), (high, d.high > right, ">")):
+                if cut:
+                    axis.plot(end, y, marker, color=colour, markersize=4)
+            axis.plot(d.mean, y, "o", color=colour, markersize=5)
+            if j.published is not None:
+                axis.plot(j.published, y, "|", color=BLUE, markersize=9, markeredgewidth=1.8)
+            axis.text(
+                1.01,
+                y,
+                interval_text(d),
+                transform=axis.get_yaxis_transform(),
+                va="center",
+                fontsize=7,
+            )
+            ticks.append(y)
+            labels.append(f"{j.effect.better} over {j.effect.worse}: {j.effect.metric}")
+        y += 1
+    axis.axvline(0, color="0.3", linewidth=0.8, zorder=0)
+    axis.grid(axis="x")
+    axis.set_yticks(ticks, labels=labels, fontsize=7.5)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set(xlabel="difference in AP points, mean and 95 % interval", xlim=(left, right))
+    axis.set_ylim(y - 0.3, -0.7)
+    for name, colour in colours.items():
+        axis.plot([], [], "o-", color=colour, label=name)
+    axis.plot([], [], "|", color=BLUE, markersize=9, markeredgewidth=1.8, label="published")
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure

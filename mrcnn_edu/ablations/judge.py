@@ -1,0 +1,85 @@
+"""From result files to judged claims: what each effect of a table came to, and the verdict.
+
+Everything is read from the files; nothing is typed. Chapter 15.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrcnn_edu.ablations.engine import make_run, read
+from mrcnn_edu.ablations.profiles import Profile
+from mrcnn_edu.ablations.statistics import Difference, Verdict, paired_difference, verdict
+from mrcnn_edu.ablations.table import METRICS, DataName, Effect, Table
+
+Results = dict[str, dict[int, dict[str, Any]]]  # arm -> seed -> the content of its file
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An effect, what was measured of it, and the verdict."""
+
+    table: Table
+    data: DataName
+    effect: Effect
+    difference: Difference
+    verdict: Verdict
+
+    @property
+    def published(self) -> float | None:
+        """The published difference of the two arms, if both are published."""
+        better, worse = (
+            self.table.arm(name).published.get(self.effect.metric)
+            for name in (self.effect.better, self.effect.worse)
+        )
+        return None if better is None or worse is None else better - worse
+
+
+def collect(table: Table, profile: Profile, data: DataName, results: Path) -> Results:
+    """The results that are there."""
+    found: Results = {}
+    for arm in table.arms:
+        found[arm.name] = {}
+        for seed in range(profile.seeds_for(table.key)):
+            result = read(make_run(table, arm, profile, data, seed), results)
+            if result is not None:
+                found[arm.name][seed] = result
+    return found
+
+
+def values(results: Mapping[int, dict[str, Any]], metric: str) -> dict[int, float]:
+    """One metric by seed; runs without such a head, or without such objects, are left out."""
+    kind, name = METRICS[metric]
+    found = {seed: r["metrics"].get(kind, {}).get(name) for seed, r in results.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list[Judged]:
+    """The effects of a table of which at least one pair of runs is there."""
+    found = collect(table, profile, data, results)
+    judged = []
+    for effect in table.effects:
+        better, worse = (
+            values(found[name], effect.metric) for name in (effect.better, effect.worse)
+        )
+        if better.keys() & worse.keys():
+            difference = paired_difference(better, worse)
+            judged.append(
+                Judged(table, data, effect, difference, verdict(difference, effect.smallest))
+            )
+    return judged
+
+
+def interval_text(d: Difference) -> str:
+    """A difference as a table shows it: mean, and in brackets the 95 % interval."""
+    if math.isinf(d.low):
+        return f"{signed(d.mean)} (one seed)"
+    return f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
+
+
+def signed(value: float) -> str:
+    """One decimal, with the sign of a difference; what rounds to nothing has none."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
