@@ -5,7 +5,8 @@
     python -m benchmarks.gpu --only train_bf16     # one piece, also if it is done
     python -m benchmarks.gpu --tiny                # every command, shortened, on a CPU: a rehearsal
 
-A piece is done when its file in results/ was measured on a GPU. One that does not finish in its
+A piece is done when its file in results/ was measured on a GPU; the ablations, which are many runs,
+when none is left. One that does not finish in its
 time is asked to stop (SIGTERM): training saves and goes on the next time, everything else begins
 again. Nuclei need MRCNN_DATA; without it they are left out. Logs lie in runs/gpu/. With --copy-to
 results and logs are copied there after every piece, for a machine that forgets.
@@ -19,11 +20,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from mrcnn_edu.ablations.engine import plan
+from mrcnn_edu.ablations.profiles import PROFILES
+from mrcnn_edu.ablations.table import DataName
+from mrcnn_edu.ablations.tables import TABLES
 from mrcnn_edu.provenance import provenance, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +48,16 @@ class Piece:
     result: str  # in results/
     resumes: bool = False
     needs_data: bool = False
+    left: Callable[[], int] | None = None  # of a piece of many runs: how many are not made yet
 
+
+def ablations_left(*data: DataName) -> int:
+    """Runs of the profile for a GPU that results/ablations does not hold."""
+    return len(plan(TABLES, PROFILES["gpu"], data, ROOT / "results" / "ablations").left)
+
+
+ABLATE = "ablate --profile gpu --device cuda --processes 8 --budget 8m"
+ABLATE_TINY = "ablate --profile smoke --table 2d --processes 2"
 
 PIECES = (
     Piece(
@@ -114,22 +129,47 @@ PIECES = (
         resumes=True,
         needs_data=True,
     ),
+    Piece(
+        "ablations",
+        "mrcnn_edu.cli",
+        f"{ABLATE} --data shapes persons",
+        ABLATE_TINY,
+        2,
+        "ablations/gpu.md",
+        resumes=True,
+        left=lambda: ablations_left("shapes", "persons"),
+    ),
+    Piece(
+        "ablations_nuclei",
+        "mrcnn_edu.cli",
+        f"{ABLATE} --data nuclei --nuclei $MRCNN_DATA/nuclei",
+        f"{ABLATE_TINY} --data nuclei --nuclei $MRCNN_DATA/nuclei",
+        2,
+        "ablations/gpu.svg",
+        resumes=True,
+        needs_data=True,
+        left=lambda: ablations_left("nuclei"),
+    ),
 )
 
 
 def state(piece: Piece) -> str:
     """ "done", "to do", or why it cannot run."""
+    if piece.needs_data and "MRCNN_DATA" not in os.environ:
+        return "left out: MRCNN_DATA is not set"
+    if piece.left is not None:
+        left = piece.left()
+        return f"to do: {left} runs" if left else "done"
     path = ROOT / "results" / piece.result
     if path.exists() and "gpu" in json.loads(path.read_text())["machine"]:
         return "done"
-    if piece.needs_data and "MRCNN_DATA" not in os.environ:
-        return "left out: MRCNN_DATA is not set"
     return "to do"
 
 
 def command(piece: Piece, tiny: bool) -> list[str]:
     """What is run."""
-    return [sys.executable, "-m", piece.module, *(piece.tiny if tiny else piece.arguments).split()]
+    arguments = (piece.tiny if tiny else piece.arguments).split()
+    return [sys.executable, "-m", piece.module, *map(os.path.expandvars, arguments)]
 
 
 def run_piece(piece: Piece, seconds: float, tiny: bool, root: Path) -> int | None:
@@ -201,11 +241,14 @@ def main() -> None:
             last = (LOGS / f"{piece.name}.log").read_text().strip().splitlines()[-1]
             write_json(ROOT / "results" / piece.result, {**origin, "summary": last})
         if a.copy_to is not None:
-            for source in (LOGS / f"{piece.name}.log", ROOT / "results" / piece.result):
+            result = ROOT / "results" / piece.result
+            many = result.parent.glob("*.json") if piece.left else ()
+            for source in (LOGS / f"{piece.name}.log", result, *many):
                 if source.exists():
                     a.copy_to.mkdir(parents=True, exist_ok=True)
                     shutil.copy(source, a.copy_to)
-        if status is None and piece.resumes:
+        more = status == 0 and piece.left is not None and not a.tiny and piece.left() > 0
+        if more or (status is None and piece.resumes):
             sys.exit(f"{piece.name} is saved and goes on when this is run again.")
         if status != 0:
             failed.append(piece.name)

@@ -8,6 +8,9 @@ its memory holds. Whoever is killed goes on where it was. Chapter 15.
 import dataclasses
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,6 +23,7 @@ import torch
 from mrcnn_edu.ablations.profiles import Profile
 from mrcnn_edu.ablations.run import Run, execute
 from mrcnn_edu.ablations.table import Arm, DataName, Table
+from mrcnn_edu.training.stop import TrainingInterruptedError, stop_signals
 
 
 @dataclass(frozen=True)
@@ -139,34 +143,44 @@ def carry_out(
 
     Returns:
         how many runs were finished.
+
+    Raises:
+        UserError: what a run raised.
+        TrainingInterruptedError: Ctrl-C or SIGTERM, after the runs under way have saved.
     """
     start, longest, finished = time.monotonic(), 0.0, 0
     waiting, running = list(runs), dict[Future, tuple[Run, float]]()
     context = multiprocessing.get_context("spawn")  # a fork would share locks and a GPU
-    with ProcessPoolExecutor(processes, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_process) as pool:
         try:
-            while waiting or running:
-                now = time.monotonic() - start
-                while len(running) < processes:
-                    if budget is not None and longest and now + longest > budget:
-                        waiting.clear()
-                    run = next_run(waiting, [r for r, _ in running.values()])
-                    if run is None:
+            with stop_signals("Stopping; runs that are under way save themselves …") as stop:
+                while waiting or running:
+                    now = time.monotonic() - start
+                    while len(running) < processes:
+                        if budget is not None and longest and now + longest > budget:
+                            waiting.clear()
+                        run = next_run(waiting, [r for r, _ in running.values()])
+                        if run is None:
+                            break
+                        waiting.remove(run)
+                        future = pool.submit(execute, run, results, work, device, nuclei)
+                        running[future] = (run, time.monotonic())
+                    if not running:
                         break
-                    waiting.remove(run)
-                    future = pool.submit(execute, run, results, work, device, nuclei)
-                    running[future] = (run, time.monotonic())
-                if not running:
-                    break
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    run, began = running.pop(future)
-                    future.result()  # raises what went wrong in the process
-                    seconds = time.monotonic() - began
-                    longest = max(longest, seconds)
-                    finished += 1
-                    left = len(waiting) + len(running)
-                    say(f"{run.name}: {seconds:.0f} s; {left} left")
+                    ended, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                    if stop.requested:
+                        raise TrainingInterruptedError(
+                            f"Stopped with {finished} runs finished. Those that were under way are "
+                            f"saved in {work}; the same command goes on."
+                        )
+                    for future in ended:
+                        run, began = running.pop(future)
+                        future.result()  # raises what went wrong in the process
+                        seconds = time.monotonic() - began
+                        longest = max(longest, seconds)
+                        finished += 1
+                        left = len(waiting) + len(running)
+                        say(f"{run.name}: {seconds:.0f} s; {left} left")
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()  # SIGTERM: a run saves and stops
@@ -181,6 +195,16 @@ def next_run(waiting: Sequence[Run], running: Sequence[Run]) -> Run | None:
     return next((run for run in waiting if not (run.first and run.first.name in busy)), None)
 
 
-def _one_thread() -> None:
-    """Runs beside each other share the cores by taking one each."""
+def _begin_process() -> None:
+    """Runs beside each other share the cores by taking one each, and end with who began them."""
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # a run saves and stops
+    time.sleep(30)
+    os._exit(1)

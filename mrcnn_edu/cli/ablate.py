@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.console import Console
 
@@ -66,7 +66,8 @@ class Ablate:
                 console.print,
             )  # fmt: skip
             console.print(f"{finished} runs finished.")
-        for path in report.write(tables, size, names, self.results):
+        # The page is of all that is there, not of what was asked for this time.
+        for path in report.write(TABLES, size, get_args(DataName), self.results):
             console.print(f"Wrote {path}")
 
 

@@ -24,13 +24,18 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second Ctrl-C ends the program at once."""
+def stop_signals(
+    saying: str = "Stopping after this step, and saving …",
+) -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C or SIGTERM into a request; a second Ctrl-C ends the program at once.
+
+    ``saying`` is printed to the standard error when the request comes.
+    """
     stop = StopRequest()
 
     def request(number: int, frame: object) -> None:
         stop.requested = True
-        print("\nStopping after this step, and saving …", file=sys.stderr)
+        print(f"\n{saying}", file=sys.stderr)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:

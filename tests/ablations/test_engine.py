@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -187,6 +189,57 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     results = [json.loads(next((tmp_path / f).glob("*.json")).read_text()) for f in ("r", "r2")]
     assert 0 < killed_at <= 30
     assert results[0]["metrics"] == results[1]["metrics"]
+
+
+ENDLESS = """
+import dataclasses
+from pathlib import Path
+from mrcnn_edu.ablations.engine import carry_out, make_run
+from mrcnn_edu.ablations.profiles import PROFILES
+from mrcnn_edu.ablations.tables import table
+from mrcnn_edu.training.stop import TrainingInterruptedError
+if __name__ == "__main__":
+    size = PROFILES["smoke"]
+    size = dataclasses.replace(size, training_images=4, validation_images=2)
+    size = dataclasses.replace(size, train=dataclasses.replace(size.train, steps=100_000))
+    runs = [make_run(table("2d"), arm, size, "shapes", 0) for arm in table("2d").arms]
+    try:
+        carry_out(runs, Path("r"), Path("w"), processes=2)
+    except TrainingInterruptedError as stopped:
+        print(stopped)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_whoever_stops_the_engine_stops_its_processes_and_they_save(tmp_path, number):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    command = [sys.executable, "endless.py"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    engine = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    )
+
+    def until(condition, what):
+        end = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < end, what
+            time.sleep(0.1)
+
+    def gone():
+        try:
+            os.killpg(engine.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    until(lambda: len(list(tmp_path.glob("w/*/metrics.jsonl"))) == 2, "both runs begin")
+    engine.send_signal(number)
+    said = engine.communicate(timeout=120)[0].decode()
+    until(gone, "no process of the engine is left")
+    assert len(list(tmp_path.glob("w/*/state.pt"))) == 2
+    if number != signal.SIGKILL:
+        assert "Stopped with 0 runs finished" in said
+        assert engine.returncode == 0
 
 
 def test_shared_proposals_are_shared_to_the_last_bit(tmp_path):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import PIECES, Piece, run_piece, state
+from benchmarks.gpu import PIECES, Piece, ablations_left, command, run_piece, state
 
 ENDLESS = Piece("endless", "http.server", "--bind 127.0.0.1 0", "", 1, "endless.json")
 
@@ -27,6 +27,28 @@ def test_a_piece_is_done_when_its_result_was_measured_on_a_gpu(root):
     assert state(ENDLESS) == "to do"
     path.write_text(json.dumps({"machine": {"cpu": "some", "gpu": "some"}}))
     assert state(ENDLESS) == "done"
+
+
+def test_a_piece_of_many_runs_is_done_when_none_is_left(root, monkeypatch):
+    counts = iter([3, 0])
+    many = Piece("many", "x", "", "", 1, "many.md", left=lambda: next(counts))
+    assert state(many) == "to do: 3 runs"
+    assert state(many) == "done"
+    assert ablations_left("persons") == 5 * 5, "tables 5 and 6 share an arm"
+    monkeypatch.setenv("MRCNN_DATA", "/nuclei here")
+    (piece,) = (p for p in PIECES if p.name == "ablations_nuclei")
+    assert command(piece, tiny=False)[-2:] == ["--nuclei", "/nuclei here/nuclei"]
+
+
+def test_a_piece_with_runs_left_goes_on_the_next_time(root, monkeypatch):
+    many = Piece("many", "x", "", "", 1, "many.md", resumes=True, left=lambda: 3)
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "PIECES", (many,))
+    monkeypatch.setattr(gpu, "run_piece", lambda *_: 0)
+    monkeypatch.setattr(gpu, "provenance", lambda *_: {})
+    monkeypatch.setattr("sys.argv", ["gpu"])
+    with pytest.raises(SystemExit, match="many is saved and goes on when this is run again"):
+        gpu.main()
 
 
 def test_the_plan_lists_all_and_runs_none(root, monkeypatch, capsys):
