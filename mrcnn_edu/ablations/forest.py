@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 0.19  # inches
-_WIDEST = 3.0  # a line ends, with an arrow, at so many times the largest mean or published value
+_WIDEST = 1.6  # a line ends, with an arrow, at so many times the largest mean or published value
 
 
 def forest(judged: Sequence[Judged]) -> "Figure":
@@ -35,7 +35,9 @@ def forest(judged: Sequence[Judged]) -> "Figure":
     groups = [list(g) for _, g in groupby(judged, key=lambda j: (j.table.key, j.data))]
     rows = sum(len(group) + 1 for group in groups)
     figure, axis = plt.subplots(figsize=(8.6, 0.95 + _ROW * rows))
-    largest = max(abs(v) for j in judged for v in (j.difference.mean, j.published or 0.0))
+    largest = max(
+        abs(v) for j in judged for v in (j.difference.mean, j.published[0] if j.published else 0.0)
+    )
     ends = [v for j in judged for v in (j.difference.low, j.difference.high) if math.isfinite(v)]
     right = min(_WIDEST * largest, max([largest, *ends])) + 0.5
     left = max(-_WIDEST * largest, min([0.0, *ends])) - 0.5
@@ -60,7 +62,7 @@ def forest(judged: Sequence[Judged]) -> "Figure":
                     axis.plot(end, y, marker, color=colour, markersize=4)
             axis.plot(d.mean, y, "o", color=colour, markersize=5)
             if j.published is not None:
-                axis.plot(j.published, y, "|", color=BLUE, markersize=9, markeredgewidth=1.8)
+                axis.plot(j.published[0], y, "|", color=BLUE, markersize=9, markeredgewidth=1.8)
             axis.text(
                 1.01,
                 y,
@@ -70,7 +72,7 @@ def forest(judged: Sequence[Judged]) -> "Figure":
                 fontsize=7,
             )
             ticks.append(y)
-            labels.append(f"{j.effect.better} over {j.effect.worse}: {j.effect.metric}")
+            labels.append(f"{j.effect}: {j.effect.metric}")
         y += 1
     axis.axvline(0, color="0.3", linewidth=0.8, zorder=0)
     axis.grid(axis="x")

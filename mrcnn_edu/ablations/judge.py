@@ -25,16 +25,17 @@ class Judged:
     data: DataName
     effect: Effect
     difference: Difference
+    ratio: float | None  # of the two means over the same seeds; None: the second is 0
     verdict: Verdict
 
     @property
-    def published(self) -> float | None:
-        """The published difference of the two arms, if both are published."""
-        better, worse = (
+    def published(self) -> tuple[float, float] | None:
+        """The published difference and ratio of the two arms, if both are published."""
+        first, second = (
             self.table.arm(name).published.get(self.effect.metric)
-            for name in (self.effect.better, self.effect.worse)
+            for name in (self.effect.first, self.effect.second)
         )
-        return None if better is None or worse is None else better - worse
+        return None if first is None or second is None else (first - second, first / second)
 
 
 def collect(table: Table, profile: Profile, data: DataName, results: Path) -> Results:
@@ -61,14 +62,16 @@ def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list
     found = collect(table, profile, data, results)
     judged = []
     for effect in table.effects:
-        better, worse = (
-            values(found[name], effect.metric) for name in (effect.better, effect.worse)
+        first, second = (
+            values(found[name], effect.metric) for name in (effect.first, effect.second)
         )
-        if better.keys() & worse.keys():
-            difference = paired_difference(better, worse)
-            judged.append(
-                Judged(table, data, effect, difference, verdict(difference, effect.smallest))
-            )
+        common = first.keys() & second.keys()
+        if common:
+            difference = paired_difference(first, second)
+            below = sum(second[seed] for seed in common)
+            ratio = sum(first[seed] for seed in common) / below if below else None
+            ruling = verdict(difference, effect.smallest, effect.alike)
+            judged.append(Judged(table, data, effect, difference, ratio, ruling))
     return judged
 
 

@@ -44,16 +44,15 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
         lines.append(_row(cells))
     judged = judge(table, profile, data, results)
     if judged:
-        heads = ["claim", "metric", "published", "measured, 95 %", "matters from", "verdict"]
-        lines += ["", _row(heads), _row(["---", "---", "--:", "--:", "--:", "---"])]
+        heads = ["claim", "metric", "published", "measured, 95 %", "ratio, published", "ratio"]
+        heads += ["matters from", "verdict"]
+        lines += ["", _row(heads), _row(["---", "---", *["--:"] * 5, "---"])]
     for j in judged:
-        cells = [f"{j.effect.better} over {j.effect.worse}", j.effect.metric]
-        cells += [
-            BLANK if j.published is None else signed(j.published),
-            interval_text(j.difference),
-        ]
-        cells += [f"{j.effect.smallest:.1f}"]
-        cells.append(f"**{j.verdict}**, {_seeds(j.difference.seeds)}")
+        difference, ratio = j.published or (None, None)
+        cells = [str(j.effect), j.effect.metric]
+        cells += [BLANK if difference is None else signed(difference), interval_text(j.difference)]
+        cells += [_ratio(ratio), _ratio(j.ratio), f"{j.effect.smallest:.1f}"]
+        cells.append(f"**{j.verdict}**, {_count(j.difference.seeds, 'seed')}")
         lines.append(_row(cells))
     lines += ["", _footnote(table, everything)]
     return "\n".join(lines) + "\n"
@@ -79,9 +78,10 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
             "",
             f"{len(judged)} claims: {verdicts}. A claim is reproduced when the interval of the "
             "difference, paired by seed, lies above 0; not reproduced when it lies below half of "
-            'the least difference that matters (the column "matters from", named before anything '
-            "was run); else, and with fewer than three seeds, undecided. No correction is made for "
-            "the number of claims.",
+            'the least difference that matters (the column "matters from", named in advance). That '
+            "one arm is like another is reproduced when the interval lies within ± that "
+            "difference, not reproduced when it lies outside. Everything else, and all with fewer "
+            "than three seeds, is undecided. No correction is made for the number of claims.",
             "",
         ]
     return "\n".join([*lines, *texts])
@@ -122,7 +122,7 @@ def _footnote(table: Table, results: Sequence[dict[str, Any]]) -> str:
     dates = sorted({r["date"] for r in results})
     parts = [table.note, f"Published: {table.source}." if table.source else ""]
     parts.append(
-        f"Measured: {len(results)} runs, {' to '.join({dates[0]: 0, dates[-1]: 0})}; "
+        f"Measured: {_count(len(results), 'run')}, {' to '.join({dates[0]: 0, dates[-1]: 0})}; "
         f"{'; '.join(sorted(machines))}; commit {', '.join(commits)}."
     )
     return " ".join(part for part in parts if part)
@@ -140,8 +140,12 @@ def _number(value: float | None) -> str:
     return BLANK if value is None else f"{value:.1f}"
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
+def _ratio(value: float | None) -> str:
+    return BLANK if value is None else f"×{value:.2f}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _mean(found: list[float]) -> str:

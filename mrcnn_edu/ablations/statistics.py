@@ -55,21 +55,25 @@ def paired_difference(better: Mapping[int, float], worse: Mapping[int, float]) -
     return Difference(len(common), mean, mean - t * error, mean + t * error)
 
 
-def verdict(difference: Difference, smallest: float) -> Verdict:
-    """Judge a claim that the difference is positive.
+def verdict(difference: Difference, smallest: float, alike: bool = False) -> Verdict:
+    """Judge a claim that the difference is positive, or that two arms are alike.
 
     Args:
         difference: what was measured.
         smallest: the least effect that would matter, named in advance.
+        alike: the claim is that there is no such effect in either direction.
 
     Returns:
         "reproduced" if the interval lies above 0; "not reproduced" if it lies below half of
-        ``smallest``; "undecided" if neither, and by rule with fewer than three seeds.
+        ``smallest``. For arms that should be alike: "reproduced" if it lies within ± ``smallest``,
+        "not reproduced" if it lies outside. Else, and by rule with fewer than three seeds,
+        "undecided".
     """
+    low, high = difference.low, difference.high
     if difference.seeds < FEWEST:
         return "undecided"
-    if difference.low > 0:
-        return "reproduced"
-    if difference.high < smallest / 2:
-        return "not reproduced"
-    return "undecided"
+    if alike:
+        yes, no = -smallest < low and high < smallest, low > smallest or high < -smallest
+    else:
+        yes, no = low > 0, high < smallest / 2
+    return "reproduced" if yes else "not reproduced" if no else "undecided"

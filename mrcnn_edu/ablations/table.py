@@ -40,16 +40,21 @@ class Arm:
 
 @dataclass(frozen=True)
 class Effect:
-    """A claimed difference: ``better`` is above ``worse`` in ``metric``.
+    """A claimed difference: ``first`` is above ``second`` in ``metric``, or, if ``alike``, near it.
 
-    ``smallest`` is the least difference, in AP points, that would matter; it is named in advance,
-    and a claim is refuted only when the interval excludes even half of it.
+    ``smallest`` is the least difference, in AP points, that would matter. It is named in advance:
+    a claim that one arm is better is refuted only when the interval excludes even half of it, and
+    two arms are alike only when the interval excludes all of it.
     """
 
-    better: str
-    worse: str
+    first: str
+    second: str
     metric: str
     smallest: float
+    alike: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.first} {'like' if self.alike else 'over'} {self.second}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Table:
         if len(set(names)) < len(names):
             raise ValueError(f"Table {self.key} has two arms of one name: {names}.")
         for effect in self.effects:
-            for name in (effect.better, effect.worse):
+            for name in (effect.first, effect.second):
                 if name not in names:
                     raise ValueError(f"Table {self.key} has no arm {name!r}; it has {names}.")
             if effect.metric not in self.columns or effect.smallest <= 0:

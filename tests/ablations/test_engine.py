@@ -57,9 +57,10 @@ def test_arms_differ_in_what_the_table_is_about_and_in_nothing_else(which):
 def test_published_numbers_have_a_source_and_effects_their_sign(which):
     assert bool(which.source) == any(arm.published for arm in which.arms)
     for effect in which.effects:
-        better, worse = (which.arm(n).published for n in (effect.better, effect.worse))
-        if effect.metric in better and effect.metric in worse:
-            assert better[effect.metric] > worse[effect.metric], "the claim is the paper's"
+        first, second = (which.arm(n).published for n in (effect.first, effect.second))
+        if effect.metric in first and effect.metric in second:
+            published = first[effect.metric] - second[effect.metric]
+            assert abs(published) < effect.smallest if effect.alike else published > 0
 
 
 def test_a_table_that_contradicts_itself_is_refused():

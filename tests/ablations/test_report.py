@@ -78,7 +78,7 @@ def test_a_page_counts_its_verdicts_and_the_plot_has_every_claim(stride_32):
     write([which], CPU, ["shapes"], folder)
     text = (folder / "cpu.md").read_text()
     assert "4 claims: 2 reproduced, 0 not reproduced, 2 undecided." in text
-    assert "| RoIAlign over RoIPool | mask AP | +7.3 | +4.0 [+3.4, +4.6] | 2.0 |" in text
+    assert "| mask AP | +7.3 | +4.0 [+3.4, +4.6] | ×1.31 | ×1.38 | 2.0 |" in text
     figure = forest(judged)
     axis = figure.axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == [

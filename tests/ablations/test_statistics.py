@@ -59,3 +59,20 @@ def test_one_seed_has_no_interval():
 )
 def test_the_verdict_follows_its_rule(low, high, seeds, expected):
     assert verdict(Difference(seeds, (low + high) / 2, low, high), smallest=1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "expected"),
+    [
+        (-0.9, 0.9, 5, "reproduced"),
+        (0.2, 0.9, 5, "reproduced"),  # a difference, but none that matters
+        (-0.9, 0.9, 2, "undecided"),  # by rule
+        (-0.5, 1.1, 5, "undecided"),
+        (0.5, 3.0, 5, "undecided"),
+        (1.1, 3.0, 5, "not reproduced"),
+        (-3.0, -1.1, 5, "not reproduced"),
+    ],
+)
+def test_arms_are_alike_when_no_difference_that_matters_is_left(low, high, seeds, expected):
+    found = Difference(seeds, (low + high) / 2, low, high)
+    assert verdict(found, smallest=1.0, alike=True) == expected
