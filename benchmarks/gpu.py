@@ -87,6 +87,14 @@ PIECES = (
         "model_cuda_bf16.json",
     ),
     Piece(
+        "model_compiled",
+        "benchmarks.model",
+        "--device cuda --autocast --compile",
+        "--device cpu --repeats 1 --dry",  # compiling takes minutes on a CPU
+        6,
+        "model_cuda_bf16_compiled.json",
+    ),
+    Piece(
         "train_bf16",
         "benchmarks.train",
         "--device cuda --precision bf16 --batch 16 --images 1000 --steps 60 --workers 12",

@@ -2,22 +2,27 @@
 
     python -m benchmarks.model                  # CPU, writes results/model_cpu.json
     python -m benchmarks.model --device cuda
+    python -m benchmarks.model --compile        # what torch.compile is worth: ours against ours
 
 Weights are random, and scaled so that 1,000 proposals and 100 detections come out, as they do of a
 trained model on a busy image. Inference goes from the image to masks of the image's size, which is
 what torchvision's model returns. A training step is forward, losses, backward and SGD, on two
 images with ten objects each. Calls of both are interleaved. A second table says where our time
-goes. Before timing, the detections are compared.
+goes. Before timing, the detections are compared. With --compile our model runs against a copy
+whose trunk, pyramid and heads are compiled, as `mrcnn-edu train --compile` does; compiling, which
+takes minutes, is timed apart.
 """
 
 import argparse
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.timing import interleave, medians, ratio, table
 from mrcnn_edu import masks as mask_ops
@@ -28,6 +33,7 @@ from mrcnn_edu.nn.mask_head import mask_loss
 from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import R50_FPN
 from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.train import compile_parts
 from tests.scenes import random_scene
 from tests.torchvision_twin import busy_model, twin_of
 
@@ -37,21 +43,23 @@ OBJECTS = 10
 
 
 class Race:
-    """Both models, one batch, and the steps that are timed."""
+    """Our model, its rival, one batch, and the steps that are timed."""
 
-    def __init__(self, device: str, autocast: bool) -> None:
+    def __init__(self, device: str, autocast: bool, compiled: bool = False) -> None:
         generator = torch.Generator().manual_seed(SEED)
         scenes = [random_scene(SIZE, OBJECTS, generator, R50_FPN.num_classes) for _ in range(2)]
         self.images = [image.to(device) for image, _ in scenes]
         self.targets = [{k: v.to(device) for k, v in target.items()} for _, target in scenes]
         ours = busy_model(R50_FPN, [scenes[0][0]])
-        self.theirs = twin_of(ours).to(device)
         self.ours: MaskRCNN = ours.to(device)
+        self.rival = copy.deepcopy(self.ours) if compiled else twin_of(ours).to(device)
+        if compiled:
+            compile_parts(self.rival)
         self.optimizers = {
-            name: torch.optim.SGD(
+            model: torch.optim.SGD(
                 [p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9
             )
-            for name, model in (("ours", self.ours), ("torchvision", self.theirs))
+            for model in (self.ours, self.rival)
         }
         self.device, self.autocast = device, autocast
         self.generators = [torch.Generator().manual_seed(SEED + i) for i in range(2)]
@@ -66,11 +74,11 @@ class Race:
             torch.cuda.synchronize()
 
     @torch.no_grad()
-    def detect(self) -> tuple[Detections, Tensor]:
-        """Our detections of one image, and its masks [D, 1, H, W]."""
-        self.ours.eval()
+    def detect(self, model: MaskRCNN) -> tuple[Detections, Tensor]:
+        """Detections of one image by a model of ours, and its masks [D, 1, H, W]."""
+        model.eval()
         with self.precision():
-            found = self.ours.detect(self.ours(self.images[:1])).detections[0]
+            found = model.detect(model(self.images[:1])).detections[0]
         assert found.masks is not None
         masks = mask_ops.paste(found.masks, found.boxes, SIZE, "torchvision")
         self.wait()
@@ -79,39 +87,44 @@ class Race:
     @torch.no_grad()
     def detect_torchvision(self) -> dict[str, Tensor]:
         """torchvision's."""
-        self.theirs.eval()
+        self.rival.eval()
         with self.precision():
-            found = self.theirs(self.images[:1])[0]
+            found = self.rival(self.images[:1])[0]
         self.wait()
         return found
 
-    def train(self) -> None:
-        """Our training step."""
-        self.ours.train()
+    def train(self, model: MaskRCNN) -> None:
+        """The training step of a model of ours."""
+        model.train()
         with self.precision():
-            losses = self.ours.losses(self.ours(self.images), self.targets, self.generators)
-        self._step("ours", losses)
+            losses = model.losses(model(self.images), self.targets, self.generators)
+        self._step(model, losses)
 
     def train_torchvision(self) -> None:
         """torchvision's."""
-        self.theirs.train()
+        self.rival.train()
         with self.precision():
-            losses = self.theirs(self.images, [dict(t) for t in self.targets])
-        self._step("torchvision", losses)
+            losses = self.rival(self.images, [dict(t) for t in self.targets])
+        self._step(self.rival, losses)
 
-    def _step(self, name: str, losses: dict[str, Tensor]) -> None:
-        self.optimizers[name].zero_grad(set_to_none=True)
+    def _step(self, model: nn.Module, losses: dict[str, Tensor]) -> None:
+        self.optimizers[model].zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
-        self.optimizers[name].step()
+        self.optimizers[model].step()
         self.wait()
 
     def check(self) -> dict[str, float]:
-        """How many boxes came out, and how many of torchvision's detections we have too."""
-        ours, masks = self.detect()
-        theirs = self.detect_torchvision()
-        near = (ours.boxes[:, None] - theirs["boxes"][None]).abs().amax(dim=2) < 0.1
-        near &= ours.labels[:, None] == theirs["labels"][None]
-        assert masks.shape == theirs["masks"].shape
+        """How many boxes came out, and how many of the rival's detections we have too."""
+        ours, masks = self.detect(self.ours)
+        if isinstance(self.rival, MaskRCNN):
+            found, rival_masks = self.detect(self.rival)
+            boxes, labels = found.boxes, found.labels
+        else:
+            theirs = self.detect_torchvision()
+            boxes, labels, rival_masks = theirs["boxes"], theirs["labels"], theirs["masks"]
+        near = (ours.boxes[:, None] - boxes[None]).abs().amax(dim=2) < 0.1
+        near &= ours.labels[:, None] == labels[None]
+        assert masks.shape == rival_masks.shape
         with torch.no_grad():
             proposals = self.ours.propose(self.ours(self.images[:1]), training=False)
         return {
@@ -181,7 +194,7 @@ class Race:
             masks = clock("mask head", lambda: m.mask_head(pooled))
             truth = [t["masks"] for t in self.targets]
             losses |= clock("mask loss", lambda: mask_loss(masks, samples, truth, c))
-        optimizer = self.optimizers["ours"]
+        optimizer = self.optimizers[self.ours]
         optimizer.zero_grad(set_to_none=True)
         clock("backward", lambda: torch.stack(list(losses.values())).sum().backward())
         clock("optimiser", optimizer.step)
@@ -214,6 +227,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--autocast", action="store_true", help="bfloat16 for both models")
+    parser.add_argument("--compile", action="store_true", help="ours against ours, compiled")
     parser.add_argument("--dry", action="store_true", help="write no result")
     arguments = parser.parse_args()
     config = {
@@ -224,32 +238,44 @@ def main() -> None:
         "model": "r50_fpn",
     }
     origin = provenance(config, SEED)
-    race = Race(arguments.device, arguments.autocast)
-    outcome = race.check()
+    start = time.perf_counter()
+    race = Race(arguments.device, arguments.autocast, arguments.compile)
+    outcome: dict[str, Any] = race.check()
     print(outcome)
+    # Ratios are the time of the first over that of the second.
+    first, second = ("ours", "compiled") if arguments.compile else ("torchvision", "ours")
+    if arguments.compile:
+        steps = (partial(race.detect, race.ours), partial(race.detect, race.rival))
+        training = (partial(race.train, race.ours), partial(race.train, race.rival))
+        training[1]()
+        outcome["first calls, s"] = round(time.perf_counter() - start, 1)
+    else:
+        steps = (race.detect_torchvision, partial(race.detect, race.ours))
+        training = (race.train_torchvision, partial(race.train, race.ours))
     rows: list[dict[str, object]] = []
-    for name, ours, theirs in (
-        ("inference, one image 800 × 1066", race.detect, race.detect_torchvision),
-        ("training step, two images", race.train, race.train_torchvision),
+    for name, calls in (
+        ("inference, one image 800 × 1066", steps),
+        ("training step, two images", training),
     ):
-        seconds = interleave({"torchvision": theirs, "ours": ours}, arguments.repeats, warmup=1)
+        seconds = interleave({first: calls[0], second: calls[1]}, arguments.repeats, warmup=1)
         m = medians(seconds)
         rows.append(
             {
                 "case": name,
-                "torchvision ms": round(1e3 * m["torchvision"], 1),
-                "ours ms": round(1e3 * m["ours"], 1),
-                "ratio": round(ratio(seconds, "torchvision", "ours"), 3),
+                f"{first} ms": round(1e3 * m[first], 1),
+                f"{second} ms": round(1e3 * m[second], 1),
+                "ratio": round(ratio(seconds, first, second), 3),
             }
         )
-        print(table(f"torchvision / ours on {arguments.device}", rows[-1:]), flush=True)
-    stages = race.stages(max(3, arguments.repeats // 2))
-    print(table("where our time goes", stages))
+        print(table(f"{first} / {second} on {arguments.device}", rows[-1:]), flush=True)
+    result = {**origin, **outcome, "rows": rows}
+    if not arguments.compile:
+        result["stages"] = race.stages(max(3, arguments.repeats // 2))
+        print(table("where our time goes", result["stages"]))
+    if arguments.device == "cuda":
+        result["gpu"] = torch.cuda.get_device_name()
     if not arguments.dry:
-        suffix = "_bf16" if arguments.autocast else ""
-        result = {**origin, **outcome, "rows": rows, "stages": stages}
-        if arguments.device == "cuda":
-            result["gpu"] = torch.cuda.get_device_name()
+        suffix = ("_bf16" if arguments.autocast else "") + ("_compiled" * arguments.compile)
         write_json(f"results/model_{arguments.device}{suffix}.json", result)
 
 
