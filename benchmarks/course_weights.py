@@ -18,9 +18,9 @@ from rich.console import Console
 
 from mrcnn_edu.checkpoint import load_model, save_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
-from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.evaluate import coco_results, measure
 from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import measure, metrics_table
+from mrcnn_edu.quickstart import metrics_table
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "data" / "tiny_fpn_shapes.safetensors"
@@ -43,7 +43,7 @@ def main() -> None:
     measured = {}
     for name, path in (("float32", options.run), ("float16", WEIGHTS)):
         results = coco_results(load_model(path).model, dataset, batch_size=8)
-        measured[name] = measure(dataset, results)
+        measured[name] = measure(dataset, results, config)
         Console().print(metrics_table(measured[name], f"{name}: {len(dataset)} images"))
     run = json.loads((options.run / "config.json").read_text())
     result = provenance(

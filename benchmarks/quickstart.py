@@ -37,12 +37,12 @@ from mrcnn_edu import masks as mask_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
-from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.evaluate import coco_results, measure
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.layers import group_norm
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import QUICKSTART_TRAIN, measure, metrics_table
+from mrcnn_edu.quickstart import QUICKSTART_TRAIN, metrics_table
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.batches import load_sample, make_batch
@@ -169,9 +169,9 @@ def compare(seed: int) -> dict[str, Any]:
         model = train(c, t, training_set, Path(folder))
         seconds = time.perf_counter() - start
         steps = [m["seconds"] for m in read_metrics(Path(folder) / "metrics.jsonl")]
-    ours = measure(validation_set, coco_results(model, validation_set, batch_size=8))
+    ours = measure(validation_set, coco_results(model, validation_set, batch_size=8), c)
     theirs_model, their_steps = train_torchvision(c, t, training_set, seconds)
-    theirs = measure(validation_set, torchvision_results(theirs_model, validation_set))
+    theirs = measure(validation_set, torchvision_results(theirs_model, validation_set), c)
     return {
         **origin,
         "train_seconds": round(seconds, 1),

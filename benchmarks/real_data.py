@@ -29,10 +29,10 @@ from mrcnn_edu.data.dataset import Dataset, InMemory
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.subset import Subset
 from mrcnn_edu.draw import save_examples
-from mrcnn_edu.evaluate import coco_results
+from mrcnn_edu.evaluate import coco_results, measure
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import measure, metrics_table
+from mrcnn_edu.quickstart import metrics_table
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.run_log import METRICS, read_metrics
@@ -86,7 +86,6 @@ def run(
     train_config: TrainConfig,
     training_set: Dataset,
     validation_set: Dataset,
-    max_detections: int,
     photographs: Sequence[Path] = (),
     seen: Dataset | None = None,
     device: str = "cpu",
@@ -102,14 +101,13 @@ def run(
         "train": dataclasses.asdict(train_config),
         "training_images": len(training_set),
         "validation_images": len(validation_set),
-        "max_detections": max_detections,
     }
     origin = provenance(configs, train_config.seed)  # the commit that runs, not a later one
     model = train(model_config, train_config, training_set, folder, device)
     start = time.perf_counter()
     results = coco_results(model, validation_set)
     evaluate_seconds = time.perf_counter() - start
-    metrics = measure(validation_set, results, max_detections)
+    metrics = measure(validation_set, results, model_config)
     result = {
         **origin,
         "train_seconds": round(sum(m["seconds"] for m in read_metrics(folder / METRICS)), 1),
@@ -118,7 +116,7 @@ def run(
         "predicted": predict_photographs(folder, photographs),
     }
     if seen is not None:
-        result["seen"] = measure(seen, coco_results(model, seen), max_detections)
+        result["seen"] = measure(seen, coco_results(model, seen), model_config)
         Console().print(metrics_table(result["seen"], f"{name}: {len(seen)} images it has seen"))
     write_json(ROOT / "results" / f"{name}.json", result)
     save_examples(folder / "detections.png", model, validation_set, range(6))
@@ -168,7 +166,7 @@ def measure_one(what: str, device: str, steps: int | None) -> None:
     if what == "nuclei":
         training, others = InMemory(split("nuclei", "train")), split("nuclei", "val")
         config = length(NUCLEI_TRAIN)
-        run("nuclei", NUCLEI_MODEL, config, training, others, 300, device=device)
+        run("nuclei", NUCLEI_MODEL, config, training, others, device=device)
     elif what == "coco":
         photos = split("coco_cc", "train2017")
         eight = first_images(photos, 8)
@@ -177,17 +175,15 @@ def measure_one(what: str, device: str, steps: int | None) -> None:
             Path(skimage.data.data_dir) / "astronaut.png",
         ]
         config = length(COCO_TRAIN)
-        run(
-            "coco_overfit", COCO_MODEL, config, InMemory(eight), eight, 100, pictures, device=device
-        )
+        run("coco_overfit", COCO_MODEL, config, InMemory(eight), eight, pictures, device=device)
     elif what == "coco_cc":
         training, others = InMemory(split("coco_cc", "train2017")), split("coco_cc", "val2017")
         config = length(COCO_CC_TRAIN)
-        run("coco_cc", COCO_MODEL, config, training, others, 100, seen=training, device=device)
+        run("coco_cc", COCO_MODEL, config, training, others, seen=training, device=device)
     else:
         shapes = [ShapesDataset(s) for s in default_sets()]
         config = length(SHAPES_TRAIN)
-        run("shapes", TINY_FPN, config, InMemory(shapes[0]), shapes[1], 100, device=device)
+        run("shapes", TINY_FPN, config, InMemory(shapes[0]), shapes[1], device=device)
 
 
 if __name__ == "__main__":

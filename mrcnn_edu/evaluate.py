@@ -241,6 +241,28 @@ def coco_metrics(
     return coco_ap.evaluate(truth, results, iou_type, limits).summary()
 
 
+def measure(
+    dataset: Dataset, results: Sequence[dict[str, Any]], config: ModelConfig
+) -> dict[str, dict[str, float | None]]:
+    """:func:`coco_metrics` of boxes, masks and joints, as far as a model has such heads.
+
+    Args:
+        dataset: whose ground truth counts.
+        results: as :func:`coco_results` writes them.
+        config: of the model; its ``detections_per_image`` count, for joints COCO's 20.
+
+    Returns:
+        ``box``, and ``mask`` and ``keypoints`` where there are heads for them.
+    """
+    truth, most = dataset.coco_gt(), config.detections_per_image
+    found = {"box": coco_metrics(truth, results, "bbox", most)}
+    if config.mask_head != "none":
+        found["mask"] = coco_metrics(truth, results, "segm", most)
+    if config.keypoints:
+        found["keypoints"] = coco_metrics(truth, results, "keypoints")
+    return found
+
+
 def recall_limits(iou_type: coco_ap.IouType, max_detections: int | None) -> list[int] | None:
     """At how many detections recall is told: COCO's 1 and 10, and the limit itself."""
     if max_detections is None:

@@ -10,20 +10,17 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.draw import save_curves, save_examples
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import METRICS, coco_metrics, coco_results
+from mrcnn_edu.evaluate import METRICS, coco_results, measure
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import write_json
 from mrcnn_edu.train import train
@@ -66,7 +63,7 @@ def quickstart(
     trained = time.perf_counter()
     console.print("[bold]3/4[/] Evaluating on 200 images the model has not seen …")
     results = coco_results(model, validation_set, batch_size=8)
-    metrics = measure(validation_set, results)
+    metrics = measure(validation_set, results, model_config)
     evaluated = time.perf_counter()
     console.print("[bold]4/4[/] Drawing …")
     write_json(folder / "detections.json", results)
@@ -108,18 +105,6 @@ def write_config(path: Path, model_config: ModelConfig, train_config: TrainConfi
         raise UserError(
             f"Cannot create the run folder {path.parent} ({error}). Choose another with --out."
         ) from error
-
-
-def measure(
-    dataset: Dataset, results: Sequence[dict[str, Any]], max_detections: int = 100
-) -> dict[str, dict[str, float | None]]:
-    """Box and mask metrics of COCO results on a data set: {"box": {…}, "mask": {…}}."""
-    truth = dataset.coco_gt()
-    kinds: dict[str, IouType] = {"box": "bbox", "mask": "segm"}
-    return {
-        name: coco_metrics(truth, results, iou_type, max_detections)
-        for name, iou_type in kinds.items()
-    }
 
 
 def metrics_table(metrics: dict[str, Any], title: str) -> Table:

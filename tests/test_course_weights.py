@@ -8,8 +8,7 @@ import torch
 
 from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
-from mrcnn_edu.evaluate import coco_results
-from mrcnn_edu.quickstart import measure
+from mrcnn_edu.evaluate import coco_results, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "data" / "tiny_fpn_shapes.safetensors"
@@ -26,7 +25,8 @@ def test_halving_the_weights_costs_no_precision():
     dataset = ShapesDataset(default_set("val"))
     assert loaded.categories.names == tuple(dataset.class_names)
     assert all(p.dtype == torch.float32 for p in loaded.model.parameters())
-    metrics = measure(dataset, coco_results(loaded.model, dataset, batch_size=8, progress=False))
+    results = coco_results(loaded.model, dataset, batch_size=8, progress=False)
+    metrics = measure(dataset, results, loaded.model.config)
     for kind in ("box", "mask"):
         assert metrics[kind]["AP"] == pytest.approx(
             RESULT["metrics"]["float32"][kind]["AP"], abs=0.3

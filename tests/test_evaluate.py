@@ -17,10 +17,10 @@ from pycocotools.cocoeval import COCOeval
 from mrcnn_edu import masks
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import coco_metrics, coco_results, predict, to_coco
+from mrcnn_edu.evaluate import coco_metrics, coco_results, measure, predict, to_coco
 from mrcnn_edu.model import Detections, MaskRCNN
-from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.quickstart import measure, metrics_table
+from mrcnn_edu.presets import R50_FPN, TINY_FPN
+from mrcnn_edu.quickstart import metrics_table
 from tests.fake_data import small_config, small_shapes
 
 DATA = os.environ.get("MRCNN_DATA")
@@ -93,7 +93,7 @@ def test_reference_case_of_the_coco_api(kind, iou_type, published):
 
 def test_truth_as_detections_scores_full():
     dataset = small_shapes(12)
-    metrics = measure(dataset, truth_as_results(dataset.coco_gt()))
+    metrics = measure(dataset, truth_as_results(dataset.coco_gt()), R50_FPN)
     for kind in ("box", "mask"):
         assert metrics[kind]["AP"] == metrics[kind]["APs"] == 100
         assert metrics[kind]["APl"] is None
@@ -106,7 +106,7 @@ def test_truth_as_detections_scores_full():
 def test_truth_of_real_photographs_scores_full(split):
     folder = Path(DATA) / "coco_cc"
     dataset = CocoDataset(folder / split, folder / f"annotations/instances_{split}.json")
-    metrics = measure(dataset, truth_as_results(dataset.coco_gt()))
+    metrics = measure(dataset, truth_as_results(dataset.coco_gt()), R50_FPN)
     assert metrics["box"]["AP"] == metrics["mask"]["AP"] == 100
 
 
@@ -199,7 +199,7 @@ def test_results_of_a_data_set(busy):
         assert r["category_id"] in dataset.category_ids
         assert r["segmentation"]["size"] == [64, 64]
     json.dumps(one)
-    measure(dataset, one)
+    measure(dataset, one, busy.config)
 
 
 def test_coco_record_of_a_detection():

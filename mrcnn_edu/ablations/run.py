@@ -21,7 +21,7 @@ from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig
-from mrcnn_edu.evaluate import coco_metrics, coco_results
+from mrcnn_edu.evaluate import coco_results, measure
 from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.train import train
@@ -136,19 +136,6 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     path = results / f"{run.name}.json"
     write_json(path, result)
     return path
-
-
-def measure(
-    dataset: Dataset, results: list[dict[str, Any]], config: ModelConfig
-) -> dict[str, dict[str, float | None]]:
-    """Box, mask and keypoint metrics, as far as the model has such heads."""
-    truth, most = dataset.coco_gt(), config.detections_per_image
-    found = {"box": coco_metrics(truth, results, "bbox", most)}
-    if config.mask_head != "none":
-        found["mask"] = coco_metrics(truth, results, "segm", most)
-    if config.keypoints:
-        found["keypoints"] = coco_metrics(truth, results, "keypoints")
-    return found
 
 
 def _first_weights(
