@@ -79,7 +79,7 @@ def interval_text(d: Difference) -> str:
     """A difference as a table shows it: mean, and in brackets the 95 % interval."""
     if math.isinf(d.low):
         return f"{signed(d.mean)} (one seed)"
-    return f"{signed(d.mean)} [{signed(d.low)}, {signed(d.high)}]"
+    return f"{signed(d.mean)} [{signed(d.low)},\u00a0{signed(d.high)}]"
 
 
 def signed(value: float) -> str:

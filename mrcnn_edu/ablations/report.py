@@ -29,30 +29,28 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
     lines = [f"## {table.key}: {table.title}{on}", "", table.claim, ""]
     published = [m for m in table.columns if any(m in arm.published for arm in table.arms)]
     everything = [r for runs in found.values() for r in runs.values()]
-    step = "processor ms a step" if everything[0]["device"] == "cpu" else "ms a step"
     heads = ["arm", *(f"{metric}, published" for metric in published), *table.columns]
-    heads += ["seeds", "million parameters", step]
+    heads += ["seeds", "parameters", "ms a step"]
     lines += [_row(heads), _row(["---", *["--:"] * (len(heads) - 1)])]
     for arm in table.arms:
         runs = found[arm.name]
         cells = [arm.name, *(_number(arm.published.get(metric)) for metric in published)]
         cells += [_mean(list(values(runs, metric).values())) for metric in table.columns]
         steps = [1000 * _step_seconds(r) for r in runs.values()]
-        parameters = {f"{r['parameters'] / 1e6:.2f}" for r in runs.values()}
+        parameters = {f"{r['parameters'] / 1e6:.2f}\u00a0M" for r in runs.values()}
         cells += [str(len(runs)), ", ".join(parameters) or BLANK]
         cells.append(f"{statistics.median(steps):.0f}" if steps else BLANK)
         lines.append(_row(cells))
     judged = judge(table, profile, data, results)
     if judged:
-        heads = ["claim", "metric", "published", "measured, 95 %", "ratio, published", "ratio"]
+        heads = ["claim", "published", "measured, 95 %", "ratio, published", "ratio"]
         heads += ["matters from", "verdict"]
-        lines += ["", _row(heads), _row(["---", "---", *["--:"] * 5, "---"])]
+        lines += ["", _row(heads), _row(["---", *["--:"] * 5, "---"])]
     for j in judged:
         difference, ratio = j.published or (None, None)
-        cells = [str(j.effect), j.effect.metric]
+        cells = [f"{j.effect}, {j.effect.metric}"]
         cells += [BLANK if difference is None else signed(difference), interval_text(j.difference)]
-        cells += [_ratio(ratio), _ratio(j.ratio), f"{j.effect.smallest:.1f}"]
-        cells.append(f"**{j.verdict}**, {_count(j.difference.seeds, 'seed')}")
+        cells += [_ratio(ratio), _ratio(j.ratio), f"{j.effect.smallest:.1f}", f"**{j.verdict}**"]
         lines.append(_row(cells))
     lines += ["", _footnote(table, everything)]
     return "\n".join(lines) + "\n"
@@ -69,7 +67,8 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
         "Made by `mrcnn-edu ablate` from the JSON files in this folder. Published numbers are COCO "
         "AP of large networks; measured ones are small networks on other data, "
         f"{t.steps:,} steps of {t.batch_size} images. Signs and relative sizes can be compared, "
-        "levels cannot.",
+        "levels cannot. Milliseconds a step are processor time of one core, on a GPU wall time; "
+        "± is the standard deviation over seeds.",
         "",
     ]
     if judged:
@@ -151,5 +150,5 @@ def _count(number: int, thing: str) -> str:
 def _mean(found: list[float]) -> str:
     if not found:
         return BLANK
-    spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+    spread = f"\u00a0±\u00a0{statistics.stdev(found):.1f}" if len(found) > 1 else ""
     return f"{statistics.fmean(found):.1f}{spread}"
