@@ -72,14 +72,14 @@ def plan(
         results: folder of finished runs.
         timings: another such folder, which tells how long runs take that are not in ``results``.
     """
-    most = max(profile.seeds_for(table.key) for table in tables)
+    pairs = [(table, name) for table in tables for name in table.data if name in data]
+    most = max((profile.seeds_for(table.key, name) for table, name in pairs), default=0)
     runs: dict[str, Run] = {}
-    for seed in range(most):
-        for table in tables:
-            for name in table.data:
-                if name in data and seed < profile.seeds_for(table.key):
-                    for run in seed_of(table, profile, name, seed):
-                        runs.setdefault(run.name, run)
+    for seed in range(most):  # seed by seed, so that arms can be compared early
+        for table, name in pairs:
+            if seed < profile.seeds_for(table.key, name):
+                for run in seed_of(table, profile, name, seed):
+                    runs.setdefault(run.name, run)
     done, left, times = list[Run](), list[Run](), list[float]()
     for run in runs.values():
         found = read(run, results)
@@ -100,7 +100,7 @@ def complete_seeds(
 ) -> tuple[int, int]:
     """With how many seeds all arms of a table are in ``made``, and how many there should be."""
     names = {run.name for run in made}
-    wanted = range(profile.seeds_for(table.key))
+    wanted = range(profile.seeds_for(table.key, data))
     complete = [
         all(run.name in names for run in seed_of(table, profile, data, seed)) for seed in wanted
     ]

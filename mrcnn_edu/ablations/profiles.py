@@ -28,13 +28,13 @@ class Profile:
     crop: int  # side of crops of nuclei
     training_images: int
     validation_images: int
-    seeds: int  # of a table without an entry below
-    seeds_of: Mapping[str, int] = field(default_factory=dict)
+    seeds: int
+    seeds_of: Mapping[str, int] = field(default_factory=dict)  # of some tables, on Shapes
     changes: Mapping[str, Any] = field(default_factory=dict)  # to every model
 
-    def seeds_for(self, key: str) -> int:
+    def seeds_for(self, key: str, data: DataName) -> int:
         """How many seeds a table is run with."""
-        return self.seeds_of.get(key, self.seeds)
+        return self.seeds if data == "nuclei" else self.seeds_of.get(key, self.seeds)
 
     def shapes_for(self, data: DataName) -> ShapesConfig | None:
         """What is generated: for the tables of persons one class is theirs."""

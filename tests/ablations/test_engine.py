@@ -84,6 +84,7 @@ def test_runs_that_tables_share_are_planned_once_and_seed_by_seed():
     assert len(names) == len(set(names)) == 2 * (3 + 5 - 1)
     assert [run.train.seed for run in found.left] == [0] * 7 + [1] * 7
     assert found.done == ()
+    assert plan([table("2b")], SMOKE, ["nuclei"], Path("nowhere")).left == (), "not meant for them"
 
 
 def test_what_is_done_is_left_out_and_a_changed_file_is_not_trusted(tmp_path):
