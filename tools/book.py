@@ -151,6 +151,7 @@ def stage(course: list[Chapter]) -> None:
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("_build", "package.json"))
     vendor(SOURCE / "_assets" / "vendor")
     linked = set((ROOT / "figures").glob("*.svg"))
+    linked |= {ROOT / "results" / "ablations" / name for name in ("cpu.md", "cpu.svg")}
     for chapter in course:
         notebook = nbformat.read(RUNS / chapter.path.name, as_version=4)
         for cell in notebook.cells:
@@ -179,6 +180,7 @@ def stage(course: list[Chapter]) -> None:
                 "chapters": [
                     {"file": "notation"},
                     {"file": "differences"},
+                    {"file": "ablations"},
                     {"file": "training_on_coco"},
                     {
                         "file": "library/index",
