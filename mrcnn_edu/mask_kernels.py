@@ -1,4 +1,4 @@
-"""Numba kernels behind `masks`: crop a mask to a box, paste one back, write run lengths.
+"""Numba kernels behind `masks`: resize a mask, crop it to a box, paste one back, write run lengths.
 
 Bilinear interpolation is separable: a value of the result is a weighted sum over rows of
 weighted sums over columns. So each kernel first tabulates one axis at a time. Cropping takes
@@ -30,6 +30,85 @@ MAX_CHARS = 7
 def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a · b + c with one rounding, for three numbers of one type."""
     return a(a, b, c), lambda _context, builder, _signature, values: builder.fma(*values)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pick(masks, rows, columns, out):  # type: ignore[no-untyped-def]
+    """Pixel (i, j) of `out` [G, h, w] becomes pixel (rows[i], columns[j]) of `masks` [G, H, W].
+
+    uint8; `rows` [h] and `columns` [w] int64. `out` comes in as zeros: what is empty is left alone,
+    so a row without an object costs one look, and its memory is never really taken. The casts in
+    the loops keep them in bytes: Numba would compute in 64 bits, four times as slowly.
+    """
+    height, width = len(rows), len(columns)
+    used = np.empty(height, np.bool_)  # rows with an object
+    seen = np.empty(masks.shape[2], np.uint8)  # columns of the old mask with one
+    for g in range(len(masks)):
+        seen[:] = 0
+        for i in range(height):
+            if i > 0 and rows[i] == rows[i - 1]:
+                used[i] = used[i - 1]
+                continue
+            row, some = masks[g, rows[i]], np.uint8(0)
+            for j in range(len(row)):
+                some = np.uint8(some | row[j])
+            used[i] = some != 0
+            if used[i]:
+                for j in range(len(row)):
+                    seen[j] = np.uint8(seen[j] | row[j])
+        first, last = width, 0
+        for j in range(width):
+            if seen[columns[j]]:
+                first, last = min(first, j), j + 1
+        for i in range(height):
+            if not used[i]:
+                continue
+            row, line = masks[g, rows[i]], out[g, i]
+            if i > 0 and rows[i] == rows[i - 1]:
+                line[first:last] = out[g, i - 1, first:last]
+            else:
+                for j in range(first, last):
+                    line[j] = row[columns[j]]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def areas(masks, row_weights, column_weights):  # type: ignore[no-untyped-def]
+    """Sum of the pixels of `masks` [G, H, W] uint8, each times its row's and column's weight: [G].
+
+    With how often `rows` and `columns` name each, that is the sum of what `pick` makes. int32
+    weights; the sums of a row are int32 too, those of a mask int64.
+    """
+    sums = np.zeros(len(masks), np.int64)
+    for g in range(len(masks)):
+        for i in range(masks.shape[1]):
+            row, total = masks[g, i], np.int32(0)
+            if row_weights[i]:
+                for j in range(len(row)):
+                    total = np.int32(total + np.int32(row[j]) * column_weights[j])
+                sums[g] += row_weights[i] * np.int64(total)
+    return sums
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def extents(masks):  # type: ignore[no-untyped-def]
+    """Boxes [G, 4] float32 around what is not 0 in `masks` [G, H, W] uint8; zeros if nothing is."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    seen = np.empty(masks.shape[2], np.uint8)
+    for g in range(len(masks)):
+        seen[:] = 0
+        top, bottom = masks.shape[1], 0
+        for i in range(masks.shape[1]):
+            row, some = masks[g, i], np.uint8(0)
+            for j in range(len(row)):
+                some = np.uint8(some | row[j])
+            if some:
+                top, bottom = min(top, i), i + 1
+                for j in range(len(row)):
+                    seen[j] = np.uint8(seen[j] | row[j])
+        if bottom:
+            columns = np.flatnonzero(seen)
+            boxes[g] = columns[0], top, columns[-1] + 1, bottom
+    return boxes
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -1,4 +1,4 @@
-"""Masks: COCO's run lengths and polygons, cropping to a RoI, pasting into the image.
+"""Masks: COCO's run lengths and polygons, other sizes, cropping to a RoI, pasting into the image.
 
 Bitmaps are [.., H, W] uint8 tensors of 0 and 1, row major; a run-length encoding (RLE) is
 COCO's dict {"size": [H, W], "counts": bytes}, whose runs go down the columns. Boxes are
@@ -15,10 +15,13 @@ import numpy as np
 import torch
 import torchvision
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from mrcnn_edu import mask_kernels
 
 Dialect = Literal["continuous", "torchvision"]
+Window = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 
 def encode(mask: Tensor) -> dict[str, Any]:
@@ -75,6 +78,42 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int])
     return decode(coco.merge(parts))
 
 
+def resize(masks: Tensor, size: Sequence[int], window: Window | None = None) -> Tensor:
+    """Bitmaps [G, H, W] at another `size` (H, W), or only the part in `window` of that size.
+
+    A pixel takes the value of the old pixel that its centre falls into: `torchvision`'s resize with
+    NEAREST_EXACT, which is what other devices and types than uint8 and bool use. On the CPU the
+    same pixels come from a kernel that passes over empty rows. The result may share memory with
+    `masks` where the size stays. See Chapters 01 and 12.
+    """
+    top, left, height, width = window or (0, 0, *size)
+    if masks.shape[1:] == tuple(size) or not _is_bitmap(masks):
+        whole = F.resize(masks, list(size), InterpolationMode.NEAREST_EXACT)  # [G, *size]
+        return whole[:, top : top + height, left : left + width]  # [G, h, w]
+    rows = _nearest(masks.shape[1], size[0])[top : top + height]  # [h]
+    columns = _nearest(masks.shape[2], size[1])[left : left + width]  # [w]
+    resized = np.zeros((len(masks), height, width), np.uint8)  # [G, h, w]
+    mask_kernels.pick(_bytes(masks), rows, columns, resized)
+    return torch.from_numpy(resized).view(masks.dtype)
+
+
+def areas(masks: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """How many pixels each mask [G, H, W] has, or would have at another `size`: [G] float32.
+
+    On the CPU `resize(masks, size)` is not made for it: an old pixel counts as often as rows and
+    columns of the new mask copy it. See Chapter 12.
+    """
+    size = masks.shape[1:] if size is None else size
+    if not _is_bitmap(masks):
+        # float32 counts pixels exactly up to 2²⁴ and sums five times as fast as int64.
+        return resize(masks, size).flatten(1).float().sum(1)  # [G]
+    weights = [
+        np.bincount(_nearest(old, new), minlength=old).astype(np.int32)  # [H], [W]
+        for old, new in zip(masks.shape[1:], size, strict=True)
+    ]
+    return torch.from_numpy(mask_kernels.areas(_bytes(masks), *weights)).float()  # [G]
+
+
 def to_boxes(masks: Tensor) -> Tensor:
     """The tightest box around each mask: [G, 4] float32 from bitmaps [G, H, W].
 
@@ -84,6 +123,8 @@ def to_boxes(masks: Tensor) -> Tensor:
     """
     if masks.ndim != 3:
         raise ValueError(f"Masks: expected shape [G, H, W], got {list(masks.shape)}.")
+    if _is_bitmap(masks):
+        return torch.from_numpy(mask_kernels.extents(_bytes(masks)))  # [G, 4]
     ends = []
     for has_object in ((masks != 0).any(dim=1), (masks != 0).any(dim=2)):  # [G, W], [G, H]
         size = has_object.shape[1]
@@ -199,6 +240,27 @@ def paste_to_rle(
         rles.append({"size": [height, width], "counts": text[start:end]})
         start = end
     return rles
+
+
+def _is_bitmap(masks: Tensor) -> bool:
+    """Whether the kernels can read these masks."""
+    return masks.device.type == "cpu" and masks.dtype in (torch.uint8, torch.bool)
+
+
+def _bytes(masks: Tensor) -> np.ndarray:
+    """Bitmaps on the CPU as a contiguous uint8 array, without a copy where that is possible."""
+    return masks.detach().contiguous().view(torch.uint8).numpy()  # [G, H, W]
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which of `old` pixels each of `new` pixels copies: [new] int64.
+
+    In float32, as PyTorch does. For a few sizes that lands on the other side of a pixel's edge
+    than exact arithmetic would, 632 to 1172 for example.
+    """
+    scale = np.float32(old) / np.float32(new)
+    centres = np.arange(new, dtype=np.float32) + np.float32(0.5)  # [new]
+    return np.minimum((scale * centres).astype(np.int64), old - 1)
 
 
 def _paste_arguments(

@@ -19,6 +19,8 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from mrcnn_edu import masks as ops
 
@@ -134,6 +136,71 @@ def test_boxes_of_masks_are_continuous() -> None:
     assert ops.to_boxes(masks[:0]).shape == (0, 4)
     theirs = torchvision.ops.masks_to_boxes(masks[:1])
     assert torch.equal(ops.to_boxes(masks[:1]), theirs + torch.tensor([0.0, 0.0, 1.0, 1.0]))
+
+
+def test_boxes_of_masks_from_the_kernel_are_those_of_torch() -> None:
+    masks = blobs(5, (40, 61))
+    masks[3] = 0
+    assert torch.equal(ops.to_boxes(masks), ops.to_boxes(masks.float()))  # float takes torch's way
+    strided = masks.transpose(1, 2)
+    assert torch.equal(ops.to_boxes(strided), ops.to_boxes(strided.float()))
+    assert torch.equal(ops.to_boxes(masks * 255), ops.to_boxes(masks))
+
+
+# ---------------------------------------------------------------- other sizes
+
+sides = st.integers(1, 90)
+
+
+def resized_by_torchvision(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    return resize(masks, list(size), InterpolationMode.NEAREST_EXACT)
+
+
+@several
+@given(seeds, st.integers(0, 4), sides, sides, sides, sides, st.sampled_from([0.0, 0.01, 0.6]))
+def test_masks_of_another_size_are_torchvisions(
+    seed: int, n: int, height: int, width: int, new_height: int, new_width: int, density: float
+) -> None:
+    masks = (torch.rand(n, height, width, generator=generator(seed)) < density).to(torch.uint8)
+    size = (new_height, new_width)
+    expected = resized_by_torchvision(masks, size)
+    assert torch.equal(ops.resize(masks, size), expected)
+    assert torch.equal(ops.resize(masks.bool(), size), expected.bool())
+    assert torch.equal(ops.resize(masks.float(), size), expected.float())
+    strided = masks.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(ops.resize(strided, size), expected)
+    assert torch.equal(ops.resize(masks * 7, size), expected * 7)
+    pixels = expected.flatten(1).sum(1).float()
+    for some in (masks, masks.bool(), masks.float(), strided):
+        assert torch.equal(ops.areas(some, size), pixels)
+    assert torch.equal(ops.areas(masks), masks.flatten(1).sum(1).float())
+    top, left = seed % new_height, seed % new_width
+    window = (top, left, new_height - top, max(1, (new_width - left) // 2))
+    part = expected[:, top:, left : left + window[3]]
+    assert torch.equal(ops.resize(masks, size, window), part)
+    assert torch.equal(ops.resize(masks.float(), size, window), part.float())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(480, 800), (640, 1066), (1333, 17), (1, 500), (632, 1172), (4000, 1333)]
+)
+def test_each_pixel_of_a_long_side_is_torchvisions(old: int, new: int) -> None:
+    """632 to 1172 is one of the sizes where float32 and exact arithmetic differ."""
+    numbers = torch.arange(old, dtype=torch.float32)[None, None]  # [1, 1, W]
+    expected = resized_by_torchvision(numbers, (1, new))[0, 0].long()
+    assert torch.equal(torch.from_numpy(ops._nearest(old, new)), expected)
+    for masks in (blobs(2, (3, old)), blobs(2, (old, 3)).transpose(1, 2)):
+        assert torch.equal(ops.resize(masks, (3, new)), resized_by_torchvision(masks, (3, new)))
+        assert torch.equal(
+            ops.resize(masks.mT, (new, 3)), resized_by_torchvision(masks.mT.contiguous(), (new, 3))
+        )
+
+
+def test_areas_of_large_masks_are_exact() -> None:
+    """Float32 holds whole numbers up to 2²⁴, more pixels than any image here has."""
+    full = torch.ones(1, 1000, 1200, dtype=torch.uint8)
+    assert ops.areas(full).tolist() == [1_200_000]
+    assert ops.areas(full, (2500, 3001)).tolist() == [2500 * 3001]
 
 
 # ---------------------------------------------------------------- mask targets

@@ -1,10 +1,11 @@
 """Image and target, changed together: flips, quarter turns, crops, sizes, colours.
 
 In: an image [3, H, W] (uint8 or float) and a target as torchvision's detectors take it. Out: new
-ones; the input is never written to. Pixels, boxes and masks go through torchvision.transforms.v2;
-what is ours is the order, the keypoints, and that every random number is drawn from the generator
-that is passed in (v2's own random transforms draw from the global one, which no worker and no
-resumed run reproduces). Boxes are xyxy in continuous coordinates, so a flip maps x to W − x.
+ones; the input is never written to. Pixels, boxes and flips go through torchvision.transforms.v2,
+masks of another size through `masks.resize`, which equals it; what is ours is the order, the
+keypoints, and that every random number is drawn from the generator that is passed in (v2's own
+random transforms draw from the global one, which no worker and no resumed run reproduces). Boxes
+are xyxy in continuous coordinates, so a flip maps x to W − x.
 The paper trains with a flip and one size (section 3.1). Chapters 01 and 12.
 """
 
@@ -18,7 +19,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from mrcnn_edu.data.dataset import Target
-from mrcnn_edu.masks import to_boxes
+from mrcnn_edu.masks import Window, areas, to_boxes
+from mrcnn_edu.masks import resize as resize_masks
 
 Rounding = Literal["nearest", "floor"]
 
@@ -93,27 +95,26 @@ def crop_window(
     inside; its box and area are then those of the mask that is left. Joints that fall outside
     are unlabelled: (0, 0, 0). Raises ValueError when the window leaves the image.
     """
-    full_height, full_width = image.shape[-2:]
-    if top < 0 or left < 0 or top + height > full_height or left + width > full_width:
-        raise ValueError(
-            f"window rows {top}..{top + height}, columns {left}..{left + width} leaves the image "
-            f"of {full_height}×{full_width}"
-        )
-    masks = F.crop(target["masks"], top, left, height, width)  # [G, h, w]
-    # float32 counts pixels exactly up to 2²⁴ and sums five times as fast as int64.
-    before = target["masks"].flatten(1).float().sum(1)  # [G]
-    left_over = masks.flatten(1).float().sum(1)  # [G]
-    keep = (left_over >= min_share * before) & (left_over >= min_area)
-    cropped = {k: v[keep] if k in _PER_OBJECT else v for k, v in target.items()}
-    cropped["masks"] = masks[keep]
-    cropped["boxes"] = to_boxes(cropped["masks"])
-    cropped["area"] = left_over[keep]
-    if "keypoints" in cropped:
-        points = cropped["keypoints"]
-        x, y = points[..., 0] - left, points[..., 1] - top
-        inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-        cropped["keypoints"] = _move(points, x, y) * inside[..., None]
-    return F.crop(image, top, left, height, width), cropped
+    window = (top, left, height, width)
+    cropped = crop_image(image, window)
+    return cropped, _cut(target, image.shape[-2:], window, min_share, min_area)
+
+
+def crop_image(image: Tensor, window: Window) -> Tensor:
+    """The image's part alone, [3, h, w], as a copy: a view would keep, and send, all of it.
+
+    Raises ValueError when the window leaves the image.
+    """
+    top, left, height, width = _inside(window, image.shape[-2:])
+    return F.crop(image, top, left, height, width).contiguous()
+
+
+def draw_window(size: Sequence[int], side: int, generator: torch.Generator) -> Window:
+    """A random square of `side` pixels in an image of `size` (H, W), smaller where the image is."""
+    height, width = (min(side, length) for length in size)
+    top = int(_draw(generator) * (size[0] - height + 1))
+    left = int(_draw(generator) * (size[1] - width + 1))
+    return top, left, height, width
 
 
 def resized_shape(
@@ -144,30 +145,24 @@ def resize(
     return F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=False)
 
 
-def resize_target(target: Target, size: Sequence[int], new_size: Sequence[int]) -> Target:
+def resize_target(
+    target: Target, size: Sequence[int], new_size: Sequence[int], window: Window | None = None
+) -> Target:
     """The target of an image that went from `size` (H, W) to `new_size`.
 
     Boxes and joints scale exactly. A mask pixel takes the value of the nearest old pixel's centre
     (NEAREST_EXACT): plain NEAREST takes the nearest old corner and shifts masks by up to half a
     pixel against the image. The area is scaled, not counted again.
+
+    With `window`, in pixels of the new size, the result is what `crop_window` leaves of that
+    target, to the bit, but of the masks only the part in the window is ever made. Raises
+    ValueError when the window leaves the image.
     """
-    if tuple(size) == tuple(new_size):
-        return dict(target)
-    sy, sx = new_size[0] / size[0], new_size[1] / size[1]
-    resized = dict(target)
-    resized["boxes"] = target["boxes"] * target["boxes"].new_tensor([sx, sy, sx, sy])  # [G, 4]
-    shape = (len(target["boxes"]), *new_size)
-    resized["masks"] = (
-        F.resize(target["masks"], list(new_size), InterpolationMode.NEAREST_EXACT)
-        if shape[0]
-        else target["masks"].new_zeros(shape)
-    )
-    if "area" in target:
-        resized["area"] = target["area"] * (sx * sy)
-    if "keypoints" in target:
-        points = target["keypoints"]
-        resized["keypoints"] = _move(points, points[..., 0] * sx, points[..., 1] * sy)
-    return resized
+    scaled = _scale(target, size, new_size)
+    if window is not None:
+        return _cut(scaled, new_size, window)
+    scaled["masks"] = resize_masks(target["masks"], new_size)  # [G, H, W]
+    return scaled
 
 
 def jitter_colour(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -195,10 +190,8 @@ def augment(
     is). The numbers drawn depend on the options, not on the image.
     """
     if crop:
-        height, width = (min(crop, side) for side in image.shape[-2:])
-        top = int(_draw(generator) * (image.shape[-2] - height + 1))
-        left = int(_draw(generator) * (image.shape[-1] - width + 1))
-        image, target = crop_window(image, target, top, left, height, width)
+        window = draw_window(image.shape[-2:], crop, generator)
+        image, target = crop_window(image, target, *window)
     if flip_probability and _draw(generator) < flip_probability:
         image, target = horizontal_flip(image, target)
     if vertical_flip_probability and _draw(generator) < vertical_flip_probability:
@@ -223,6 +216,55 @@ def _move(points: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Keypoints [G, 17, 3] at new places; those that are not labelled stay (0, 0, 0)."""
     labelled = points[..., 2] > 0
     return torch.stack([x * labelled, y * labelled, points[..., 2]], dim=-1)  # [G, 17, 3]
+
+
+def _scale(target: Target, size: Sequence[int], new_size: Sequence[int]) -> Target:
+    """A copy whose boxes, joints and areas went from `size` to `new_size`; its masks did not."""
+    scaled = dict(target)
+    if tuple(size) == tuple(new_size):
+        return scaled
+    sy, sx = new_size[0] / size[0], new_size[1] / size[1]
+    scaled["boxes"] = target["boxes"] * target["boxes"].new_tensor([sx, sy, sx, sy])  # [G, 4]
+    if "area" in target:
+        scaled["area"] = target["area"] * (sx * sy)
+    if "keypoints" in target:
+        points = target["keypoints"]
+        scaled["keypoints"] = _move(points, points[..., 0] * sx, points[..., 1] * sy)
+    return scaled
+
+
+def _inside(window: Window, size: Sequence[int]) -> Window:
+    """The window, once it is known to lie inside an image of `size`."""
+    top, left, height, width = window
+    if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
+        raise ValueError(
+            f"window rows {top}..{top + height}, columns {left}..{left + width} leaves the image "
+            f"of {size[0]}×{size[1]}"
+        )
+    return window
+
+
+def _cut(
+    target: Target,
+    size: Sequence[int],
+    window: Window,
+    min_share: float = 0.1,
+    min_area: int = 10,
+) -> Target:
+    """`crop_window`'s half of the target, in an image of `size`; its masks may have another."""
+    top, left, height, width = _inside(window, size)
+    masks = resize_masks(target["masks"], size, window)  # [G, h, w]
+    before, left_over = areas(target["masks"], size), areas(masks)  # [G]
+    keep = (left_over >= min_share * before) & (left_over >= min_area)
+    cut = {k: v[keep] if k in _PER_OBJECT else v for k, v in (target | {"masks": masks}).items()}
+    cut["boxes"] = to_boxes(cut["masks"])
+    cut["area"] = left_over[keep]
+    if "keypoints" in cut:
+        points = cut["keypoints"]
+        x, y = points[..., 0] - left, points[..., 1] - top
+        inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+        cut["keypoints"] = _move(points, x, y) * inside[..., None]
+    return cut
 
 
 def _mirror(target: Target, flip: Callable[[Tensor], Tensor], size: Sequence[int]) -> Target:

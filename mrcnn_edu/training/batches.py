@@ -16,7 +16,14 @@ from torch import Tensor
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
+from mrcnn_edu.data.transforms import (
+    augment,
+    crop_image,
+    draw_window,
+    resize,
+    resize_target,
+    to_float,
+)
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.order import Place, image_generator
@@ -99,11 +106,15 @@ def prepare(sample: Sample, config: TrainConfig, model_config: ModelConfig) -> S
     image = resize(
         to_float(sample.image), short_side, model_config.long_side, model_config.resize_rounding
     )  # [3, H, W]
+    size = image.shape[1:]
+    window = draw_window(size, config.crop, generator) if config.crop else None
+    target = resize_target(sample.target, sample.image.shape[1:], size, window)
+    if window is not None:
+        image = crop_image(image, window)  # [3, h, w]
     image, target = augment(
         image,
-        resize_target(sample.target, sample.image.shape[1:], image.shape[1:]),
+        target,
         generator,
-        crop=config.crop,
         flip_probability=config.flip_probability,
         vertical_flip_probability=config.vertical_flip_probability,
         quarter_turns=config.quarter_turns,

@@ -193,6 +193,43 @@ def test_a_window_outside_the_image_is_refused() -> None:
     for window in ((-1, 0, 5, 5), (0, -1, 5, 5), (4, 0, 3, 5), (0, 4, 3, 5)):
         with pytest.raises(ValueError, match="leaves the image of 6×8"):
             T.crop_window(*empty(), *window)
+        with pytest.raises(ValueError, match="leaves the image of 6×8"):
+            T.resize_target(empty()[1], (3, 4), (6, 8), window)
+
+
+@given(
+    index=st.integers(0, 23),
+    size=st.tuples(st.integers(20, 150), st.integers(20, 150)),
+    corner=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    share=st.tuples(st.floats(0.1, 1), st.floats(0.1, 1)),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_window_of_a_resized_target_is_that_of_the_whole(
+    index: int, size: tuple[int, int], corner: tuple[float, float], share: tuple[float, float]
+) -> None:
+    """The straightforward way: torchvision makes each mask whole, then most of it is cut away."""
+    _, target = item(index)
+    height, width = (max(1, int(n * s)) for n, s in zip(size, share, strict=True))
+    top, left = int(corner[0] * (size[0] - height)), int(corner[1] * (size[1] - width))
+    whole = T.resize_target(target, (96, 80), size)
+    whole["masks"] = T.F.resize(target["masks"], list(size), T.InterpolationMode.NEAREST_EXACT)
+    image = torch.zeros(3, *size)
+    expected = T.crop_window(image, whole, top, left, height, width)[1]
+    cut = T.resize_target(target, (96, 80), size, (top, left, height, width))
+    assert list(cut) == list(expected)
+    for key in cut:
+        assert torch.equal(cut[key], expected[key]), key
+        assert cut[key].dtype == expected[key].dtype
+    # Other devices and types make the masks whole; they are the same there.
+    slow = T.resize_target(
+        target | {"masks": target["masks"].float()}, (96, 80), size, (top, left, height, width)
+    )
+    assert all(torch.equal(slow[key].to(cut[key].dtype), cut[key]) for key in cut)
+
+
+def test_a_crop_keeps_no_more_memory_than_it_shows() -> None:
+    image, _ = T.crop_window(*item(), 3, 4, 20, 30)
+    assert image.untyped_storage().nbytes() == 3 * 20 * 30
 
 
 SCENES = [(480, 640), (640, 480), (100, 1000), (333, 500), (427, 640), (500, 375), (612, 612)]

@@ -1,9 +1,14 @@
 """One image on its way to the network: the same wherever and whenever it is made."""
 
+import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import resize as resize_by_torchvision
 
+from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
 from mrcnn_edu.train_config import TrainConfig
-from mrcnn_edu.training.batches import load_sample, make_batch
+from mrcnn_edu.training.batches import load_sample, make_batch, read_sample
+from mrcnn_edu.training.order import image_generator
 from tests.fake_data import small_config, small_shapes
 
 PLAIN = TrainConfig(flip_probability=0.0)
@@ -31,6 +36,35 @@ def test_a_sample_depends_on_epoch_and_seed_only():
     different = [load(epoch) for epoch in range(8)]
     assert len({tuple(s.image.flatten()[:50].tolist()) for s in different}) > 3
     assert {s.image.shape[1] for s in different} == {48, 64, 80}
+
+
+@pytest.mark.parametrize("crop", [0, 40, 500])
+def test_a_sample_is_what_the_straightforward_way_makes(crop):
+    """Draw a size, resize image and whole masks, then crop, flip and turn: the same draws."""
+    config = TrainConfig(
+        seed=5,
+        short_sides=(48, 80, 128),
+        crop=crop,
+        vertical_flip_probability=0.5,
+        quarter_turns=True,
+    )
+    model, shapes = small_config(long_side=200), small_shapes()
+    for place in ((epoch, index) for epoch in range(4) for index in range(6)):
+        read = read_sample(shapes, place)
+        generator = image_generator(5, place[0], read.image_id)
+        side = config.short_sides[int(torch.randint(3, (), generator=generator))]
+        image = resize(to_float(read.image), side, 200)
+        target = resize_target(read.target, (64, 64), (side, side))
+        target["masks"] = resize_by_torchvision(
+            read.target["masks"], [side, side], InterpolationMode.NEAREST_EXACT
+        )
+        image, target = augment(
+            image, target, generator, crop=crop, vertical_flip_probability=0.5, quarter_turns=True
+        )
+        sample = load_sample(shapes, place, config, model)
+        assert torch.equal(sample.image, image)
+        assert sample.target.keys() == target.keys()
+        assert all(torch.equal(sample.target[key], target[key]) for key in target)
 
 
 def test_rois_are_drawn_from_generators_that_augmentation_does_not_move():
