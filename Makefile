@@ -70,7 +70,7 @@ course-weights: $(VENV)/.test  ## train the model that ships with the course aga
 	@$(BIN)/python -m benchmarks.course_weights
 
 benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
-	@for script in roi nms paste evaluate model "train --size 320 --steps 6 --images 16"; do \
+	@for script in roi nms paste evaluate model loader "train --size 320 --steps 6 --images 16"; do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 tables: $(VENV)/.test  ## write the tables of README.md from results/
