@@ -49,6 +49,7 @@ class TrainConfig:
     crop: int = 0  # side of a random square crop; 0 takes the whole image
     skip_empty: bool = False  # leave images without objects out
     aspect_group: int = 0  # so many images in a row are all wide or all tall; 0: as they come
+    decode_on_gpu: bool = False  # JPEG files; pixels differ from those of the CPU by a level or two
 
     # Arithmetic.
     precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"

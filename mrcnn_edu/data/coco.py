@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mrcnn_edu.data.dataset import Target
+from mrcnn_edu.data.jpeg import plain_size
 from mrcnn_edu.data.packed import PackedList
 
 _REQUIRED = {
@@ -100,6 +101,13 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
     def load_image(self, index: int) -> NDArray[np.uint8]:
         """The pixels of one image, RGB uint8 [H, W, 3]."""
         raise NotImplementedError("a subclass says where images come from")
+
+    def encoded(self, index: int) -> Tensor | None:
+        """The bytes of an image's file, uint8 [bytes], where `data.jpeg` can decode them.
+
+        None otherwise, and where there is no file; `load_image` then does.
+        """
+        return None
 
     def annotations(self, index: int) -> list[dict[str, Any]]:
         """The raw annotations of one image, crowd regions included, with COCO's own ids."""
@@ -261,12 +269,32 @@ class CocoDataset(CocoFormatDataset):
                 f"cannot read {path} (image id {record['id']}): {error}; the file is damaged or "
                 "cut off, fetch it again"
             ) from error
-        if pixels.shape[:2] != (record["height"], record["width"]):
-            raise ValueError(
-                f"{path} (image id {record['id']}) is {pixels.shape[1]}×{pixels.shape[0]}, "
-                f"{self.name} says {record['width']}×{record['height']}: was it resized or turned?"
-            )
+        self._check_size(index, pixels.shape[0], pixels.shape[1])
         return pixels
+
+    def encoded(self, index: int) -> Tensor | None:
+        """The bytes of a JPEG file, uint8 [bytes]; None for other files, and for unusual ones.
+
+        Raises ValueError when the picture's size is not what the JSON says.
+        """
+        try:
+            content = (self.folder / self.images[index]["file_name"]).read_bytes()
+        except OSError:
+            return None  # `load_image` says what is wrong
+        size = plain_size(content)
+        if size is None:
+            return None
+        self._check_size(index, *size)
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+    def _check_size(self, index: int, height: int, width: int) -> None:
+        record = self.images[index]
+        if (height, width) != (record["height"], record["width"]):
+            raise ValueError(
+                f"{self.folder / record['file_name']} (image id {record['id']}) is "
+                f"{width}×{height}, {self.name} says {record['width']}×{record['height']}: was it "
+                "resized or turned?"
+            )
 
 
 def read_rgb(path: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:

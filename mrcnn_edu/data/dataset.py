@@ -16,7 +16,8 @@ class Dataset(Protocol):
     """Images with targets, and the ground truth they came from.
 
     Two options of training ask for more: `skip_empty` for `has_objects(index)`, `aspect_group` for
-    `image_size(index)`; see `data.coco`.
+    `image_size(index)`; see `data.coco`. A third, `decode_on_gpu`, has an effect where the set has
+    `encoded(index)`, `target(index)` and `image_size(index)`.
     """
 
     num_classes: int  # K, without the background

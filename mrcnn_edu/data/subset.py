@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mrcnn_edu.data.coco import CocoFormatDataset
 
@@ -29,3 +30,7 @@ class Subset(CocoFormatDataset):
     def load_image(self, index: int) -> NDArray[np.uint8]:
         """RGB uint8 [H, W, 3]."""
         return self.whole.load_image(self._places[index])
+
+    def encoded(self, index: int) -> Tensor | None:
+        """The bytes of the file, where the whole set has them."""
+        return self.whole.encoded(self._places[index])

@@ -9,6 +9,7 @@ Chapters 12 and 13.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Sample:
 
     image_id: int
     epoch: int
-    image: Tensor  # [3, H, W]; as read uint8, ready 0..1
+    image: Tensor  # [3, H, W]; as read uint8, ready 0..1. Not yet decoded: a file's bytes, [bytes]
     target: dict[str, Tensor]
 
 
@@ -45,12 +46,17 @@ class Batch:
 
     image_ids: list[int]
     epochs: list[int]
-    images: list[Tensor]  # each [3, H, W], 0..1
+    images: list[Tensor]  # each [3, H, W], 0..1; before that as in a Sample
     targets: list[dict[str, Tensor]]
 
     def to(self, device: str) -> "Batch":
-        """The batch on another device; copies from pinned memory run beside the computation."""
-        return self._map(lambda t: t.to(device, non_blocking=True))
+        """The batch on another device; copies from pinned memory run beside the computation.
+
+        Files' bytes stay: a decoder reads them from the CPU's memory.
+        """
+        moved = self._map(lambda t: t.to(device, non_blocking=True))
+        pairs = zip(self.images, moved.images, strict=True)
+        return dataclasses.replace(moved, images=[a if a.ndim == 1 else b for a, b in pairs])
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU can read by itself; DataLoader calls it."""
@@ -80,8 +86,10 @@ class Batch:
         )
 
 
-def read_sample(dataset: Dataset, place: Place) -> Sample:
+def read_sample(dataset: Dataset, place: Place, encoded: bool = False) -> Sample:
     """Load one image, uint8 and of its own size, and check its target.
+
+    With `encoded`, the image is the bytes of its file where the data set has them: `data.jpeg`.
 
     Raises:
         UserError: the image cannot be read, or its target is not valid.
@@ -89,11 +97,27 @@ def read_sample(dataset: Dataset, place: Place) -> Sample:
     epoch, index = place
     image_id = int(dataset.image_ids[index])
     try:
-        image, target = dataset[index]
-        check_target(image, target, dataset.num_classes, where=f"image {image_id}")
+        file = _file(dataset, index) if encoded else None
+        if file is None:
+            image, target = dataset[index]
+            check_target(image, target, dataset.num_classes, where=f"image {image_id}")
+        else:
+            image, shape, target = file
+            check_target(shape, target, dataset.num_classes, where=f"image {image_id}")
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     return Sample(image_id, epoch, image, target)
+
+
+def _file(dataset: Any, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
+    """A file's bytes, an image of its size without pixels, and the target."""
+    if not hasattr(dataset, "encoded"):
+        return None
+    content = dataset.encoded(index)
+    if content is None:
+        return None
+    size = dataset.image_size(index)
+    return content, torch.empty((3, *size), device="meta"), dataset.target(index)
 
 
 def prepare(sample: Sample, config: TrainConfig, model_config: ModelConfig) -> Sample:

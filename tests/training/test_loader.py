@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mrcnn_edu.data import jpeg
+from mrcnn_edu.data.coco import CocoDataset
+from mrcnn_edu.data.write import write_split
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.loader import Loader, WorkerDiedError
@@ -66,6 +69,80 @@ def test_what_is_prepared_late_is_the_same(workers):
     config, data = with_workers(workers, steps=3), small_shapes()
     late = Loader(data, make_order(data, config), config, small_config(), prepare_late=True)
     assert same(list(late), batches(with_workers(0, steps=3)))
+
+
+def jpeg_shapes(folder: Path, names: str = "{}.jpg") -> CocoDataset:
+    """The images of small_shapes as files."""
+    shapes = small_shapes()
+    truth = shapes.coco_gt().dataset
+    truth["images"] = [dict(i, file_name=names.format(i["id"])) for i in truth["images"]]
+    pixels = [shapes.load_image(i) for i in range(len(shapes))]
+    return CocoDataset(folder / "train", write_split(folder, "train", truth, pixels))
+
+
+def steps_of(data: CocoDataset, first: int = 0, workers: int = 0, **changes: bool) -> list:
+    config = with_workers(workers, **changes)
+    return list(Loader(data, make_order(data, config), config, small_config(), first=first))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_files_decoded_by_training_are_the_same_images(tmp_path, workers):
+    """On a CPU torchvision's decoder stands in for the GPU's: the same call."""
+    data = jpeg_shapes(tmp_path)
+    decoded = steps_of(data, workers=workers, decode_on_gpu=True)
+    expected = steps_of(data)
+    assert same(steps_of(data, first=3, workers=workers, decode_on_gpu=True), decoded[3:])
+    pairs = [
+        pair for a, b in zip(decoded, expected, strict=True) for pair in zip(a, b, strict=True)
+    ]
+    for ours, theirs in pairs:
+        assert ours.image_ids == theirs.image_ids
+        for image, by_pillow in zip(ours.images, theirs.images, strict=True):
+            assert (image - by_pillow).abs().max() <= 2 / 255 + 1e-6  # two levels
+        for s, t in zip(ours.targets, theirs.targets, strict=True):
+            assert all(torch.equal(s[k], t[k]) for k in t)
+
+
+def test_what_is_no_jpeg_file_is_decoded_as_before(tmp_path):
+    data = jpeg_shapes(tmp_path, names="{}.png")
+    assert same(steps_of(data, decode_on_gpu=True), steps_of(data))
+    shapes = small_shapes()  # no files at all
+    assert same(steps_of(shapes, decode_on_gpu=True), steps_of(shapes))
+
+
+def test_what_the_device_cannot_decode_the_data_set_reads(tmp_path, monkeypatch):
+    """One such image in a batch: the others come from the device all the same."""
+    data, decode = jpeg_shapes(tmp_path), jpeg.decode
+    expected = steps_of(data, decode_on_gpu=True)
+    refused = data.encoded(2)
+
+    def picky(files, device):
+        if any(torch.equal(file, refused) for file in files):
+            raise RuntimeError("unsupported")
+        return decode(files, device)
+
+    monkeypatch.setattr(jpeg, "decode", picky)
+    for a, b in zip(steps_of(data, decode_on_gpu=True), expected, strict=True):
+        for ours, theirs in zip(a, b, strict=True):
+            assert ours.image_ids == theirs.image_ids
+            for image_id, x, y in zip(ours.image_ids, ours.images, theirs.images, strict=True):
+                if image_id == data.image_ids[2]:
+                    assert (x - y).abs().max() <= 2 / 255 + 1e-6
+                else:
+                    assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", ["cut off", "hollow"])
+def test_a_broken_file_is_named_though_training_decodes(tmp_path, workers, damage):
+    data = jpeg_shapes(tmp_path)
+    path = tmp_path / "train" / data.images[2]["file_name"]
+    content = path.read_bytes()
+    # The second has a header and an end, and nothing between.
+    scan = content.index(b"\xff\xda")
+    path.write_bytes(content[:-50] if damage == "cut off" else content[:scan] + content[-2:])
+    with pytest.raises(UserError, match=rf"cannot read .*{path.name}.*fetch it again"):
+        steps_of(data, workers=workers, decode_on_gpu=True)
 
 
 class Broken:
