@@ -101,22 +101,29 @@ class Loader:
         """
         start = time.perf_counter()
         batches = iter(self._loader)
-        while True:
-            try:
-                parts = [self._ready(next(batches)) for _ in range(self.parts)]
-            except StopIteration:
-                return
-            except _SIGNS_OF_DEATH as error:
-                if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
-                    raise
-                reason = str(error) or type(error).__name__
-                raise WorkerDiedError(
-                    f"A process that loads images has died ({reason}). Mostly memory ran out: "
-                    "give fewer --workers, or more shared memory (docker run --shm-size)."
-                ) from error
-            self.waited = time.perf_counter() - start
-            yield parts
-            start = time.perf_counter()
+        died = ""
+        try:
+            while not died:
+                try:
+                    parts = [self._ready(next(batches)) for _ in range(self.parts)]
+                except StopIteration:
+                    return
+                except _SIGNS_OF_DEATH as error:
+                    if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
+                        raise
+                    died = str(error) or type(error).__name__
+                else:
+                    self.waited = time.perf_counter() - start
+                    yield parts
+                    start = time.perf_counter()
+        finally:
+            # Who keeps an exception keeps its frames and causes. Workers that these held would be
+            # waited for at the end of the program: they ignore the SIGTERM that should end them.
+            del batches
+        raise WorkerDiedError(
+            f"A process that loads images has died ({died}). Mostly memory ran out: "
+            "give fewer --workers, or more shared memory (docker run --shm-size)."
+        )
 
     def _ready(self, batch: Batch) -> Batch:
         batch = batch.to(self.device)

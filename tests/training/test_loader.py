@@ -236,6 +236,27 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("kind", ["Broken", "Deadly"])
+def test_a_program_that_keeps_the_exception_ends(tmp_path, kind):
+    script = tmp_path / "keeps.py"
+    script.write_text(
+        "if __name__ == '__main__':\n"
+        "    from tests.training.test_loader import *\n"
+        f"    config, data = with_workers(2, steps=500), {kind}()\n"
+        "    try:\n"
+        "        list(Loader(data, make_order(data, config), config, small_config()))\n"
+        "    except UserError as error:\n"
+        "        kept = error\n"
+        "        print(error)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert ("cut off" if kind == "Broken" else "has died") in done.stdout
+
+
 def test_waiting_is_measured():
     config, data = with_workers(0, accumulate=1, steps=3), Slow()
     loader = Loader(data, make_order(data, config), config, small_config())
