@@ -21,9 +21,12 @@ BLANK = "–"
 
 
 def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> str:
-    """One table as Markdown: the arms, then the effects, then what they rest on."""
+    """One table as Markdown: the arms, then the effects, then what they rest on.
+
+    Empty where fewer than two arms were run: there is nothing to compare.
+    """
     found = collect(table, profile, data, results)
-    if not any(found.values()):
+    if sum(bool(runs) for runs in found.values()) < 2:
         return ""
     on = f" on {data}" if len(table.data) > 1 else ""
     lines = [f"## {table.key}: {table.title}{on}", "", table.claim, ""]

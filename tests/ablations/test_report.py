@@ -101,10 +101,14 @@ def test_what_was_not_run_is_not_shown(tmp_path):
     assert markdown(which, CPU, "shapes", tmp_path) == ""
     assert write([which], CPU, ["shapes"], tmp_path) == []
     pretend(tmp_path, which, "RoIPool", 0, 20.0, 10.0)
-    text = markdown(which, CPU, "shapes", tmp_path)
-    assert "| RoIAlign | 34.0 | 36.4 | 30.9 | 32.1 | – | – | – | – | 0 | – | – |" in text
-    assert "verdict" not in text
+    assert markdown(which, CPU, "shapes", tmp_path) == "", "one arm alone compares nothing"
     assert judge(which, CPU, "shapes", tmp_path) == []
+    backbones = table("2a")
+    pretend(tmp_path, backbones, "C4", 0, 20.0, 10.0)
+    pretend(tmp_path, backbones, "C4, deeper", 1, 20.0, 10.0)
+    text = markdown(backbones, CPU, "shapes", tmp_path)
+    assert "| FPN | 33.6 | – | – | 0 | – | – |" in text
+    assert "verdict" not in text, "the two arms have no seed in common"
 
 
 def test_table_and_plot_are_written_beside_the_results(stride_32):
