@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from mrcnn_edu.ablations.profiles import Profile
 from mrcnn_edu.ablations.run import Run, execute
 from mrcnn_edu.ablations.table import Arm, DataName, Table
+from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.stop import TrainingInterruptedError, stop_signals
 
 
@@ -33,6 +34,7 @@ class Plan:
     done: tuple[Run, ...]
     left: tuple[Run, ...]  # in the order in which they will run
     seconds: float | None  # a run took on one process where it was measured; None: nowhere yet
+    labels: Mapping[str, str]  # a run's name -> the first table, arm and data that need it
 
     def fits(self, budget: float, processes: int) -> tuple[Run, ...]:
         """The runs that should end within a budget of seconds, so many at a time."""
@@ -74,12 +76,13 @@ def plan(
     """
     pairs = [(table, name) for table in tables for name in table.data if name in data]
     most = max((profile.seeds_for(table.key, name) for table, name in pairs), default=0)
-    runs: dict[str, Run] = {}
+    runs, labels = dict[str, Run](), dict[str, str]()
     for seed in range(most):  # seed by seed, so that arms can be compared early
         for table, name in pairs:
             if seed < profile.seeds_for(table.key, name):
-                for run in seed_of(table, profile, name, seed):
+                for arm, run in zip(table.arms, seed_of(table, profile, name, seed), strict=True):
                     runs.setdefault(run.name, run)
+                    labels.setdefault(run.name, f"{table.key}, {arm.name}, {name}, seed {seed}")
     done, left, times = list[Run](), list[Run](), list[float]()
     for run in runs.values():
         found = read(run, results)
@@ -87,7 +90,7 @@ def plan(
         known = found or (read(run, timings) if timings else None)
         if known is not None:
             times.append(known["step_seconds"] * run.train.steps + known["evaluate_seconds"])
-    return Plan(tuple(done), tuple(left), sum(times) / len(times) if times else None)
+    return Plan(tuple(done), tuple(left), sum(times) / len(times) if times else None, labels)
 
 
 def seed_of(table: Table, profile: Profile, data: DataName, seed: int) -> list[Run]:
@@ -108,12 +111,22 @@ def complete_seeds(
 
 
 def read(run: Run, results: Path) -> dict[str, Any] | None:
-    """The result of a run, or None if it is not there."""
+    """The result of a run, or None if it is not there.
+
+    Raises:
+        UserError: the file is not a result.
+    """
     path = results / f"{run.name}.json"
     if not path.exists():
         return None
-    found = json.loads(path.read_text())
-    return found if run.is_described_by(found["config"]) else None
+    try:
+        found = json.loads(path.read_text())
+        mine = run.is_described_by(found["config"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Delete it, and the run is made again."
+        ) from error
+    return found if mine else None
 
 
 def carry_out(
@@ -125,11 +138,14 @@ def carry_out(
     budget: float | None = None,
     nuclei: Path | None = None,
     say: Callable[[str], None] = print,
+    expected: float | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> int:
     """Make the runs, several at a time, until all are done or the time is over.
 
-    A run is begun only if it should end within the budget, judged by the longest so far; the
-    first ones are begun in any case.
+    A run is begun only if it should end within the budget, judged by the longest so far and by
+    ``expected``; where neither is known, the first ones are begun in any case. One that fails does
+    not stop the others.
 
     Args:
         runs: in order of importance.
@@ -140,25 +156,27 @@ def carry_out(
         budget: seconds; None: as long as it takes.
         nuclei: folder of the nuclei set.
         say: told about each run that ends.
+        expected: seconds that a run should take, if that is known.
+        labels: what to call a run, by its name.
 
     Returns:
         how many runs were finished.
 
     Raises:
-        UserError: what a run raised.
+        UserError: what runs raised, in the end.
         TrainingInterruptedError: Ctrl-C or SIGTERM, after the runs under way have saved.
     """
-    start, longest, finished = time.monotonic(), 0.0, 0
+    start, longest, finished = time.monotonic(), expected or 0.0, 0
     waiting, running = list(runs), dict[Future, tuple[Run, float]]()
+    closed, failures = False, list[str]()  # closed: nothing more is begun
     context = multiprocessing.get_context("spawn")  # a fork would share locks and a GPU
     with ProcessPoolExecutor(processes, context, initializer=_begin_process) as pool:
         try:
             with stop_signals("Stopping; runs that are under way save themselves …") as stop:
-                while waiting or running:
+                while running or (waiting and not closed):
                     now = time.monotonic() - start
-                    while len(running) < processes:
-                        if budget is not None and longest and now + longest > budget:
-                            waiting.clear()
+                    closed = budget is not None and longest > 0 and now + longest > budget
+                    while len(running) < processes and not closed:
                         run = next_run(waiting, [r for r, _ in running.values()])
                         if run is None:
                             break
@@ -166,26 +184,33 @@ def carry_out(
                         future = pool.submit(execute, run, results, work, device, nuclei)
                         running[future] = (run, time.monotonic())
                     if not running:
-                        break
+                        continue  # closed: the time is over
                     ended, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                     if stop.requested:
                         raise TrainingInterruptedError(
-                            f"Stopped with {finished} runs finished. Those that were under way are "
-                            f"saved in {work}; the same command goes on."
+                            f"Stopped after {finished} of {len(runs)} runs. Those under way "
+                            f"are saved in {work}; the same command goes on."
                         )
                     for future in ended:
                         run, began = running.pop(future)
-                        future.result()  # raises what went wrong in the process
+                        label = (labels or {}).get(run.name, run.name)
+                        try:
+                            future.result()
+                        except UserError as error:
+                            failures.append(f"{label}: {error}")
+                            continue
                         seconds = time.monotonic() - began
                         longest = max(longest, seconds)
                         finished += 1
                         left = len(waiting) + len(running)
-                        say(f"{run.name}: {seconds:.0f} s; {left} left")
+                        say(f"{label}: {seconds:.0f} s; {left} left")
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()  # SIGTERM: a run saves and stops
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if failures:
+        raise UserError("\n".join([f"{len(failures)} of {len(runs)} runs failed:", *failures]))
     return finished
 
 

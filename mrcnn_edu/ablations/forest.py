@@ -1,8 +1,9 @@
 """The forest plot: every claimed difference on one axis, with its interval, beside the published.
 
 One row an effect, under the heading of its table and data. A dot is the mean difference over seeds,
-its line the 95 % interval, its colour the verdict, a blue tick the published difference. The
-numbers stand at the right. Chapter 15.
+its line the 95 % interval, its colour the verdict, a blue tick the published difference. Behind a
+claim that two arms are alike lies a pale band, within which no difference matters. The numbers
+stand at the right; what passes the edge ends in an arrow. Chapter 15.
 """
 
 import math
@@ -10,14 +11,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from mrcnn_edu.ablations.intervals import Verdict
 from mrcnn_edu.ablations.judge import Judged, interval_text
-from mrcnn_edu.ablations.statistics import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 0.19  # inches
-_WIDEST = 1.6  # a line ends, with an arrow, at so many times the largest mean or published value
+_LIMIT = 25.0  # AP points: one large effect would squeeze all others
 
 
 def forest(judged: Sequence[Judged]) -> "Figure":
@@ -35,12 +36,11 @@ def forest(judged: Sequence[Judged]) -> "Figure":
     groups = [list(g) for _, g in groupby(judged, key=lambda j: (j.table.key, j.data))]
     rows = sum(len(group) + 1 for group in groups)
     figure, axis = plt.subplots(figsize=(8.6, 0.95 + _ROW * rows))
-    largest = max(
-        abs(v) for j in judged for v in (j.difference.mean, j.published[0] if j.published else 0.0)
-    )
-    ends = [v for j in judged for v in (j.difference.low, j.difference.high) if math.isfinite(v)]
-    right = min(_WIDEST * largest, max([largest, *ends])) + 0.5
-    left = max(-_WIDEST * largest, min([0.0, *ends])) - 0.5
+    drawn = [v for j in judged for v in (j.difference.mean, j.difference.low, j.difference.high)]
+    drawn += [j.published[0] for j in judged if j.published]
+    drawn += [sign * j.effect.smallest for j in judged if j.effect.alike for sign in (-1, 1)]
+    finite = [v for v in drawn if math.isfinite(v)]
+    left, right = max(-_LIMIT, min([0.0, *finite])) - 0.5, min(_LIMIT, max([0.0, *finite])) + 0.5
     beside = axis.get_yaxis_transform()  # x in widths of the axis, y in rows
     y, ticks, labels = 0, [], []
     for group in groups:
@@ -55,22 +55,18 @@ def forest(judged: Sequence[Judged]) -> "Figure":
         for j in group:
             y += 1
             d, colour = j.difference, colours[j.verdict]
-            low, high = max(d.low, left), min(d.high, right)
-            axis.plot([low, high], [y, y], color=colour, linewidth=1.6)
-            for end, cut, marker in ((low, d.low < left, "<"), (high, d.high > right, ">")):
-                if cut:
-                    axis.plot(end, y, marker, color=colour, markersize=4)
-            axis.plot(d.mean, y, "o", color=colour, markersize=5)
+            if j.effect.alike:
+                ends = [-j.effect.smallest, j.effect.smallest]
+                axis.fill_between(ends, y - 0.4, y + 0.4, color=BLUE, alpha=0.15, linewidth=0)
+            axis.plot([max(d.low, left), min(d.high, right)], [y, y], color=colour, linewidth=1.6)
+            for edge, beyond, marker in ((left, d.low < left, "<"), (right, d.high > right, ">")):
+                if beyond:
+                    axis.plot(edge, y, marker, color=colour, markersize=5, clip_on=False)
+            if left <= d.mean <= right:
+                axis.plot(d.mean, y, "o", color=colour, markersize=5)
             if j.published is not None:
                 axis.plot(j.published[0], y, "|", color=BLUE, markersize=9, markeredgewidth=1.8)
-            axis.text(
-                1.01,
-                y,
-                interval_text(d),
-                transform=axis.get_yaxis_transform(),
-                va="center",
-                fontsize=7,
-            )
+            axis.text(1.015, y, interval_text(d), transform=beside, va="center", fontsize=7)
             ticks.append(y)
             labels.append(f"{j.effect}: {j.effect.metric}")
         y += 1

@@ -4,14 +4,15 @@ Everything is read from the files; nothing is typed. Chapter 15.
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mrcnn_edu.ablations.engine import make_run, read
+from mrcnn_edu.ablations.intervals import Difference, Verdict, paired_difference, verdict
 from mrcnn_edu.ablations.profiles import Profile
-from mrcnn_edu.ablations.statistics import Difference, Verdict, paired_difference, verdict
 from mrcnn_edu.ablations.table import METRICS, DataName, Effect, Table
 
 Results = dict[str, dict[int, dict[str, Any]]]  # arm -> seed -> the content of its file
@@ -25,7 +26,7 @@ class Judged:
     data: DataName
     effect: Effect
     difference: Difference
-    ratio: float | None  # of the two means over the same seeds; None: the second is 0
+    ratio: float | None  # of the two means over the same seeds; None: the second is below 1 AP
     verdict: Verdict
 
     @property
@@ -65,12 +66,18 @@ def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list
         first, second = (
             values(found[name], effect.metric) for name in (effect.first, effect.second)
         )
-        common = first.keys() & second.keys()
+        # A GPU's results are not compared with a CPU's.
+        common = [
+            seed
+            for seed in first.keys() & second.keys()
+            if found[effect.first][seed]["device"] == found[effect.second][seed]["device"]
+        ]
         if common:
+            first, second = ({seed: arm[seed] for seed in common} for arm in (first, second))
             difference = paired_difference(first, second)
-            below = sum(second[seed] for seed in common)
-            ratio = sum(first[seed] for seed in common) / below if below else None
-            ruling = verdict(difference, effect.smallest, effect.alike)
+            a, b = (statistics.fmean(arm.values()) for arm in (first, second))
+            ruling = verdict(difference, effect.smallest, effect.alike, max(a, b))
+            ratio = a / b if b >= 1 else None
             judged.append(Judged(table, data, effect, difference, ratio, ruling))
     return judged
 
@@ -83,6 +90,6 @@ def interval_text(d: Difference) -> str:
 
 
 def signed(value: float) -> str:
-    """One decimal, with the sign of a difference; what rounds to nothing has none."""
-    text = f"{value:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
+    """A difference with its sign and one decimal, near 0 with two: a verdict may hang on it."""
+    text = f"{value:+.{2 if abs(value) < 0.05 else 1}f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.00" else text

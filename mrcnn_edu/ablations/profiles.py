@@ -29,7 +29,7 @@ class Profile:
     training_images: int
     validation_images: int
     seeds: int
-    seeds_of: Mapping[str, int] = field(default_factory=dict)  # of some tables, on Shapes
+    seeds_of: Mapping[str, int] = field(default_factory=dict)  # of some tables, but on nuclei
     changes: Mapping[str, Any] = field(default_factory=dict)  # to every model
 
     def seeds_for(self, key: str, data: DataName) -> int:
@@ -48,7 +48,7 @@ class Profile:
     def model(self, config: ModelConfig, data: DataName) -> ModelConfig:
         """A model at this profile's size; anchors grow with the input."""
         config = dataclasses.replace(config, **self.changes)
-        if data == "nuclei":  # 8 to 60 pixels wide, up to 300 an image; enlarged as Shapes are
+        if data == "nuclei":  # 8 to 60 pixels wide, up to 150 an image; enlarged up to twofold
             return dataclasses.replace(
                 config,
                 num_classes=1,
@@ -110,7 +110,7 @@ PROFILES = {
         validation_images=4,
         seeds=1,
     ),
-    # A laptop: an arm takes a minute on one core.
+    # A laptop: a run takes one to two minutes on one core.
     "cpu": Profile(
         "cpu",
         TrainConfig(steps=600, warmup_steps=50, checkpoint_seconds=30),
@@ -123,7 +123,7 @@ PROFILES = {
         seeds_of={"2b": 5, "2c": 5, "2d": 5, "2e": 5},
         changes={"box_samples": 16, "rpn_top_after_nms": (200, 100)},
     ),
-    # One large GPU, several runs at a time, the whole within two hours.
+    # One large GPU, several runs at a time. Meant to take two hours; never run so far.
     "gpu": Profile(
         "gpu",
         TrainConfig(steps=2000, batch_size=16, warmup_steps=100, checkpoint_seconds=60),

@@ -7,13 +7,14 @@ Chapter 15.
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
 from mrcnn_edu.ablations.forest import forest
+from mrcnn_edu.ablations.intervals import FEWEST, FLOOR, Verdict
 from mrcnn_edu.ablations.judge import Judged, collect, interval_text, judge, signed, values
 from mrcnn_edu.ablations.profiles import Profile
-from mrcnn_edu.ablations.statistics import Verdict
 from mrcnn_edu.ablations.table import DataName, Table
 from mrcnn_edu.provenance import write_atomically
 
@@ -29,7 +30,8 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
     if sum(bool(runs) for runs in found.values()) < 2:
         return ""
     on = f" on {data}" if len(table.data) > 1 else ""
-    lines = [f"## {table.key}: {table.title}{on}", "", table.claim, ""]
+    whose = "The paper: " if table.source else "Expected: "
+    lines = [f"## {table.key}: {table.title}{on}", "", whose + table.claim, ""]
     published = [m for m in table.columns if any(m in arm.published for arm in table.arms)]
     everything = [r for runs in found.values() for r in runs.values()]
     heads = ["arm", *(f"{metric}, published" for metric in published), *table.columns]
@@ -39,7 +41,8 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
         runs = found[arm.name]
         cells = [arm.name, *(_number(arm.published.get(metric)) for metric in published)]
         cells += [_mean(list(values(runs, metric).values())) for metric in table.columns]
-        steps = [1000 * _step_seconds(r) for r in runs.values()]
+        times = [_step_seconds(r) for r in runs.values()]
+        steps = [1000 * seconds for seconds in times if seconds is not None]
         parameters = {f"{r['parameters'] / 1e6:.2f}\u00a0M" for r in runs.values()}
         cells += [str(len(runs)), ", ".join(parameters) or BLANK]
         cells.append(f"{statistics.median(steps):.0f}" if steps else BLANK)
@@ -69,21 +72,24 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
         "",
         "Made by `mrcnn-edu ablate` from the JSON files in this folder. Published numbers are COCO "
         "AP of large networks; measured ones are small networks on other data, "
-        f"{t.steps:,} steps of {t.batch_size} images. Signs and relative sizes can be compared, "
-        "levels cannot. Milliseconds a step are processor time of one core, on a GPU wall time; "
-        "± is the standard deviation over seeds.",
+        f"{t.steps:,} steps of {t.batch_size} images. Only signs can be compared: how large an "
+        "effect is, as a difference or as a ratio of the two arms' means, depends on network and "
+        "images. Milliseconds a step are processor time of one core, on a GPU wall time; ± is the "
+        "standard deviation over seeds.",
         "",
     ]
     if judged:
         lines += [
             f"![Forest plot: every claimed difference with its interval]({plot})",
             "",
-            f"{len(judged)} claims: {verdicts}. A claim is reproduced when the interval of the "
-            "difference, paired by seed, lies above 0; not reproduced when it lies below half of "
-            'the least difference that matters (the column "matters from", named in advance). That '
-            "one arm is like another is reproduced when the interval lies within ± that "
-            "difference, not reproduced when it lies outside. Everything else, and all with fewer "
-            "than three seeds, is undecided. No correction is made for the number of claims.",
+            f"{len(judged)} claims: {verdicts}. That one arm is *over* another is reproduced when "
+            "the interval of the difference, paired by seed, lies above 0; not reproduced when it "
+            'lies otherwise below half of the least difference that matters (the column "matters '
+            'from"). That one arm is *like* another is reproduced when the interval lies within ± '
+            "that difference (the pale band), not reproduced when it lies wholly outside. All else "
+            f"is undecided, and so is every claim with fewer than {FEWEST} seeds or where neither "
+            f"arm reaches {FLOOR:.0f} AP. Claims of one table share runs, and tables share arms, "
+            "so they are not independent; no correction is made for their number.",
             "",
         ]
     return "\n".join([*lines, *texts])
@@ -107,10 +113,13 @@ def write(
     if not judged:
         return [file]
     import matplotlib
+    import matplotlib.pyplot as plt
 
-    figure = forest(judged)
+    figure, picture = forest(judged), BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "mrcnn_edu"}):
-        figure.savefig(plot, metadata={"Date": None})
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    write_atomically(plot, picture.getvalue())
     return [file, plot]
 
 
@@ -120,7 +129,7 @@ def _footnote(table: Table, results: Sequence[dict[str, Any]]) -> str:
         f"{r['versions']['torch']}"
         for r in results
     }
-    commits = sorted({f"`{r['commit'][:7]}`" for r in results})
+    commits = sorted({_commit(r) for r in results})
     dates = sorted({r["date"] for r in results})
     parts = [table.note, f"Published: {table.source}." if table.source else ""]
     parts.append(
@@ -130,7 +139,14 @@ def _footnote(table: Table, results: Sequence[dict[str, Any]]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _step_seconds(result: dict[str, Any]) -> float:
+def _commit(result: dict[str, Any]) -> str:
+    if result["commit"] is None:
+        return "unknown"
+    return f"`{result['commit'][:7]}`{'' if result['clean'] else ' with changes'}"
+
+
+def _step_seconds(result: dict[str, Any]) -> float | None:
+    """Of the processor; None for a run that was killed after its last step."""
     return result["step_processor_seconds" if result["device"] == "cpu" else "step_seconds"]
 
 

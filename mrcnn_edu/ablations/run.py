@@ -1,13 +1,14 @@
 """One run of an experiment: an arm, a data set, a seed. Trained, measured, written as JSON.
 
-A run is what its configuration says and nothing else; its file is named by a hash of it. So a run
-that several tables share is made once, what is there is never made again, and a file whose
+Code and machine apart, a run is what its configuration says; its file is named by a hash of it. So
+a run that several tables share is made once, what is there is never made again, and a file whose
 configuration is another's cannot be mistaken for it. Chapter 15.
 """
 
 import dataclasses
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
+from mrcnn_edu.checkpoint import load_state
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig
@@ -26,13 +28,13 @@ from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance, write_json
 from mrcnn_edu.train import train
 from mrcnn_edu.train_config import TrainConfig
-from mrcnn_edu.training.run_folder import MODEL
+from mrcnn_edu.training.run_folder import MODEL, STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that decides about the outcome of a run.
+    """What decides about the outcome of a run, but for the code and the machine.
 
     ``first`` is a run whose weights this one begins with; its trunk then stays as it is, so that
     all runs that share it have the same features and the same proposals.
@@ -101,7 +103,8 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     Args:
         run: what to do.
         results: folder for ``NAME.json``.
-        work: folder for checkpoints, so that a killed run goes on.
+        work: folder for checkpoints, so that a killed run goes on. What is done is removed, but
+            for first stages.
         device: "cpu" or "cuda".
         nuclei: folder of the nuclei set, if the run needs it.
 
@@ -113,7 +116,7 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     validation = load(run.data, "val", run.validation_images, run.shapes, nuclei)
     initial = _first_weights(run.first, training, work, device) if run.first else None
     folder = work / run.name
-    earlier = len(read_metrics(folder / METRICS)) if (folder / METRICS).exists() else 0
+    earlier = _steps_done(folder, run)
     start = time.process_time()
     model = train(run.model, run.train, training, folder, device, progress=False, initial=initial)
     busy, start = time.process_time() - start, time.perf_counter()
@@ -121,21 +124,29 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
         model, validation, batch_size=8 if run.model.short_side else 1, progress=False
     )
     steps = read_metrics(folder / METRICS)
+    now = run.train.steps - earlier  # the steps of this attempt
     result = {
         **origin,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "parameters": parameter_count(model)["total"],
         "step_seconds": _median([line["seconds"] for line in steps]),
         # Processor time does not grow when other programs want the same cores. Of a run that was
-        # killed it is that of its last part.
-        "step_processor_seconds": round(busy / max(1, len(steps) - earlier), 4),
+        # killed it is that of its last attempt.
+        "step_processor_seconds": round(busy / now, 4) if now else None,
         "evaluate_seconds": round(time.perf_counter() - start, 1),
         "metrics": measure(validation, found, run.model),
     }
     path = results / f"{run.name}.json"
     write_json(path, result)
+    shutil.rmtree(folder)  # a run without a result is made, not taken from an old one's weights
     return path
+
+
+def _steps_done(folder: Path, run: Run) -> int:
+    """How many steps an earlier attempt has saved."""
+    state = folder / STATE
+    return int(load_state(state, run.model, run.train)["step"]) if state.exists() else 0
 
 
 def _first_weights(

@@ -1,7 +1,8 @@
 """What a table of ablations is: a claim, arms that differ in configuration, effects to judge.
 
 A table is data, not code. Everything that decides about a verdict, above all the smallest effect
-that would matter, stands in it before anything is run. Chapter 15.
+that would matter, stands in it before anything is run; where it was added later, its note says so.
+Chapter 15.
 """
 
 import dataclasses
@@ -42,9 +43,9 @@ class Arm:
 class Effect:
     """A claimed difference: ``first`` is above ``second`` in ``metric``, or, if ``alike``, near it.
 
-    ``smallest`` is the least difference, in AP points, that would matter. It is named in advance:
-    a claim that one arm is better is refuted only when the interval excludes even half of it, and
-    two arms are alike only when the interval excludes all of it.
+    ``smallest`` is the least difference, in AP points, that would matter. It is not chosen by the
+    outcome: a claim that one arm is better is refuted only when the interval excludes even half of
+    it, and two arms are alike only when the interval excludes all of it.
     """
 
     first: str

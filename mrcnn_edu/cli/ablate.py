@@ -33,7 +33,7 @@ class Ablate:
     nuclei: Path | None = None
     """Folder that `mrcnn-edu data nuclei` wrote."""
     budget: str | None = None
-    """Stop in time: 20m, 1.5h, 600s. Without it everything runs."""
+    """Begin no run that would not end in this time: 20m, 1.5h, 600s. Without it everything runs."""
     processes: int = 0
     """Runs at a time; 0 takes one a CPU core, or four on a GPU."""
     results: Path = RESULTS
@@ -50,12 +50,19 @@ class Ablate:
         tables = [table(key) for key in self.table] if self.table else list(TABLES)
         size = profile(self.profile)
         names: list[DataName] = list(self.data)
-        if "nuclei" in names and self.nuclei is None:
+        if self.processes < 0:
+            raise UserError(
+                f"--processes is {self.processes}; give 1 or more, or 0 for the default."
+            )
+        if "nuclei" in names and self.nuclei is None and not self.render:
             raise UserError("Name the folder of the nuclei set with --nuclei.")
         found = plan(tables, size, names, self.results, timings=RESULTS)
-        at_once = self.processes or (4 if self.device != "cpu" else os.cpu_count() or 1)
-        console.print(f"{len(found.done)} runs are done, {len(found.left)} are left.")
-        if found.done and not found.left:
+        if not found.done and not found.left:
+            meant = ", ".join(f"table {t.key} on {' and '.join(t.data)}" for t in tables)
+            raise UserError(f"Nothing to run on {', '.join(names)}: {meant}. Choose with --data.")
+        at_once = self.processes or (4 if self.device != "cpu" else len(os.sched_getaffinity(0)))
+        console.print(f"{len(found.done)} of {len(found.done) + len(found.left)} runs are done.")
+        if found.done and not found.left and not self.render:
             console.print("Another folder as --results measures them again.")
         if found.left and not self.render:
             budget = seconds(self.budget) if self.budget else None
@@ -63,12 +70,18 @@ class Ablate:
             device = find_device(self.device)
             finished = carry_out(
                 found.left, self.results, self.work, device, at_once, budget, self.nuclei,
-                console.print,
+                console.print, found.seconds, found.labels,
             )  # fmt: skip
-            console.print(f"{finished} runs finished.")
+            more = "; the same command goes on" if finished < len(found.left) else ""
+            console.print(f"Finished {finished} of {len(found.left)} runs{more}.")
         # The page is of all that is there, not of what was asked for this time.
-        for path in report.write(TABLES, size, get_args(DataName), self.results):
+        written = report.write(TABLES, size, get_args(DataName), self.results)
+        for path in written:
             console.print(f"Wrote {path}")
+        if not written:
+            console.print(
+                f"No table yet: {self.results} does not hold two arms of one, profile {size.name}."
+            )
 
 
 def _outlook(
@@ -92,7 +105,8 @@ def _outlook(
         count, wanted = complete_seeds(which, size, data, (*found.done, *fitting))
         on = f" on {data}" if len(which.data) > 1 else ""
         parts.append(f"{which.key}{on} {count} of {wanted}")
-    return f"{text} {budget} are enough for {len(fitting)}. Seeds: {', '.join(parts)}."
+    enough = f"{budget} are enough for {len(fitting)} of {len(found.left)}"
+    return f"{text} {enough}. Seeds: {', '.join(parts)}."
 
 
 def seconds(text: str) -> float:

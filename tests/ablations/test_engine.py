@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from mrcnn_edu.ablations import data as ablation_data
+from mrcnn_edu.ablations import run as ablation_run
 from mrcnn_edu.ablations.engine import (
     carry_out,
     complete_seeds,
@@ -30,6 +31,7 @@ from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.config import difference
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.train import train
 
 SMOKE = PROFILES["smoke"]
 
@@ -40,14 +42,17 @@ def tiny(**changes):
 
 
 @pytest.mark.parametrize("which", TABLES, ids=lambda t: t.key)
-def test_arms_differ_in_what_the_table_is_about_and_in_nothing_else(which):
+@pytest.mark.parametrize("size", PROFILES.values(), ids=lambda p: p.name)
+def test_arms_differ_in_what_the_table_is_about_and_in_nothing_else(which, size):
     bases = {arm.base for arm in which.arms}
     assert len(bases) == 1 or which.key == "2a", "one base, or arms cannot be compared"
     for data in which.data:
-        runs = [make_run(which, arm, SMOKE, data, seed=3) for arm in which.arms]
+        runs = [make_run(which, arm, size, data, seed=3) for arm in which.arms]
         assert len({run.name for run in runs}) == len(runs)
         for run, arm in zip(runs, which.arms, strict=True):
             assert run.train == runs[0].train
+            kept = {name: getattr(run.model, name) for name in arm.changes}
+            assert kept == dict(arm.changes), "no profile overwrites what an arm changes"
             if arm.base == which.arms[0].base:
                 changed = set(difference(run.model, runs[0].model))
                 assert changed <= set(arm.changes) | set(which.arms[0].changes)
@@ -78,7 +83,7 @@ def test_a_table_that_contradicts_itself_is_refused():
 
 
 def test_runs_that_tables_share_are_planned_once_and_seed_by_seed():
-    tables = [table("2b"), table("2c")]  # "sigmoid" is "RoIAlign, mean"
+    tables = [table("2b"), table("2c")]  # "sigmoid" is "RoIAlign (mean)"
     found = plan(tables, dataclasses.replace(SMOKE, seeds=2), ["shapes"], Path("nowhere"))
     names = [run.name for run in found.left]
     assert len(names) == len(set(names)) == 2 * (3 + 5 - 1)
@@ -102,6 +107,10 @@ def test_what_is_done_is_left_out_and_a_changed_file_is_not_trusted(tmp_path):
     content["config"]["train"]["steps"] += 1
     (tmp_path / f"{run.name}.json").write_text(json.dumps(content))
     assert read(run, tmp_path) is None
+    for damage in ('{"config": ', "[]", "{}"):
+        (tmp_path / f"{run.name}.json").write_text(damage)
+        with pytest.raises(UserError, match=f"{run.name}.json is damaged .* Delete it"):
+            read(run, tmp_path)
 
 
 def test_a_plan_says_what_fits_a_budget_from_what_was_measured_elsewhere(tmp_path):
@@ -124,7 +133,7 @@ def test_a_plan_says_what_fits_a_budget_from_what_was_measured_elsewhere(tmp_pat
 
 def test_a_run_is_trained_measured_and_written(tmp_path):
     which = table("5")
-    run = make_run(which, which.arm("+ masks, keypoints"), tiny(), "persons", 0)
+    run = make_run(which, which.arm("all three"), tiny(), "persons", 0)
     path = execute(run, tmp_path / "results", tmp_path / "work", "cpu", None)
     found = json.loads(path.read_text())
     assert found["config"] == run.config()
@@ -156,14 +165,23 @@ def test_several_processes_make_the_runs_and_a_mistake_comes_back(tmp_path):
     assert "0 left" in said[1]
     assert plan([which], tiny(), ["shapes"], tmp_path / "r").left == ()
     nuclei = make_run(which, which.arms[0], tiny(), "nuclei", 0)
-    with pytest.raises(UserError, match="--nuclei"):
-        carry_out([nuclei], tmp_path / "r", tmp_path / "w")
+    after = make_run(which, which.arms[0], tiny(), "shapes", 1)
+    labels = {nuclei.name: "2d, RoIPool, nuclei, seed 0"}
+    with pytest.raises(
+        UserError, match=r"1 of 2 runs failed:\n2d, RoIPool, nuclei, seed 0: .*--nuclei"
+    ):
+        carry_out([nuclei, after], tmp_path / "r", tmp_path / "w", say=said.append, labels=labels)
+    assert read(after, tmp_path / "r") is not None, "one that fails does not stop the others"
 
 
 def test_the_budget_ends_an_experiment_before_a_run_that_would_not_fit(tmp_path):
     which = table("2d")
     runs = [make_run(which, which.arms[0], tiny(), "shapes", seed) for seed in range(3)]
-    assert carry_out(runs, tmp_path / "r", tmp_path / "w", budget=0.01, say=lambda _: None) == 1
+    said = []
+    assert carry_out(runs, tmp_path / "r", tmp_path / "w", budget=0.01, say=said.append) == 1
+    assert said[0].endswith("2 left"), "what was not begun is left"
+    nothing = carry_out(runs, tmp_path / "r2", tmp_path / "w", budget=10.0, expected=11.0)
+    assert nothing == 0, "a run that is known not to fit is not begun"
 
 
 def _execute(run, results, work):
@@ -172,9 +190,9 @@ def _execute(run, results, work):
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
-    train = dataclasses.replace(SMOKE.train, steps=30, checkpoint_seconds=0.01)
+    steps = dataclasses.replace(SMOKE.train, steps=30, checkpoint_seconds=0.01)
     which = table("2d")
-    run = make_run(which, which.arms[1], tiny(train=train), "shapes", 0)
+    run = make_run(which, which.arms[1], tiny(train=steps), "shapes", 0)
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_execute, args=(run, tmp_path / "r", tmp_path / "w"))
     process.start()
@@ -191,6 +209,32 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     results = [json.loads(next((tmp_path / f).glob("*.json")).read_text()) for f in ("r", "r2")]
     assert 0 < killed_at <= 30
     assert results[0]["metrics"] == results[1]["metrics"]
+    if killed_at < 30:  # processor time is of the steps that this attempt made
+        again, unbroken = (result["step_processor_seconds"] for result in results)
+        assert unbroken / 5 < again < 5 * unbroken
+
+
+def test_a_new_folder_of_results_is_measured_anew(tmp_path):
+    """What is finished leaves no weights behind, for another folder's run to take as its own."""
+    which = table("2d")
+    run = make_run(which, which.arms[0], tiny(), "shapes", 0)
+    for results in ("r", "r2"):
+        execute(run, tmp_path / results, tmp_path / "w", "cpu", None)
+        assert not (tmp_path / "w" / run.name).exists()
+    found = [read(run, tmp_path / results) for results in ("r", "r2")]
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert found[1]["step_processor_seconds"] > 0
+
+
+def test_a_run_killed_after_its_last_step_is_measured_all_the_same(tmp_path):
+    which = table("2d")
+    run = make_run(which, which.arms[0], tiny(), "shapes", 0)
+    training = ablation_data.load("shapes", "train", run.training_images, run.shapes, None)
+    train(run.model, run.train, training, tmp_path / "w" / run.name, "cpu", progress=False)
+    path = execute(run, tmp_path / "r", tmp_path / "w", "cpu", None)
+    found = json.loads(path.read_text())
+    assert found["step_processor_seconds"] is None, "this attempt made no step"
+    assert "AP" in found["metrics"]["box"]
 
 
 ENDLESS = """
@@ -240,19 +284,25 @@ def test_whoever_stops_the_engine_stops_its_processes_and_they_save(tmp_path, nu
     until(gone, "no process of the engine is left")
     assert len(list(tmp_path.glob("w/*/state.pt"))) == 2
     if number != signal.SIGKILL:
-        assert "Stopped with 0 runs finished" in said
+        assert "Stopped after 0 of 2 runs" in said
         assert engine.returncode == 0
 
 
-def test_shared_proposals_are_shared_to_the_last_bit(tmp_path):
+def test_shared_proposals_are_shared_to_the_last_bit(tmp_path, monkeypatch):
     """Trunk and RPN end up equal in arms whose heads learn differently."""
     which = table("2c-shared")
-    train = dataclasses.replace(SMOKE.train, steps=4)
+    steps = dataclasses.replace(SMOKE.train, steps=4)
     ends = []
+    keep = ablation_run.coco_results
+
+    def measured(model, *args, **kwargs):
+        ends.append({k: v.clone() for k, v in model.state_dict().items()})
+        return keep(model, *args, **kwargs)
+
+    monkeypatch.setattr(ablation_run, "coco_results", measured)
     for arm in (which.arms[0], which.arms[-1]):
-        run = make_run(which, arm, tiny(train=train), "shapes", 0)
+        run = make_run(which, arm, tiny(train=steps), "shapes", 0)
         execute(run, tmp_path / "r", tmp_path / "w", "cpu", None)
-        ends.append(load_file(tmp_path / "w" / run.name / "model.safetensors"))
         first = load_file(tmp_path / "w" / run.first.name / "model.safetensors")
         for name, value in ends[-1].items():
             if name.startswith("trunk."):

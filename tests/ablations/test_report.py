@@ -19,7 +19,7 @@ from mrcnn_edu.provenance import provenance
 CPU, SMOKE = PROFILES["cpu"], PROFILES["smoke"]
 
 
-def pretend(folder, which, arm_name, seed, box, mask, steps=0.1):
+def pretend(folder, which, arm_name, seed, box, mask, steps=0.1, **more):
     """A result file with the metrics given."""
     run = make_run(which, which.arm(arm_name), CPU, "shapes", seed)
     content = {
@@ -34,6 +34,7 @@ def pretend(folder, which, arm_name, seed, box, mask, steps=0.1):
             "box": {"AP": box, "AP75": box - 5},
             "mask": {"AP": mask, "AP75": mask - 5},
         },
+        **more,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{run.name}.json").write_text(json.dumps(content))
@@ -89,8 +90,56 @@ def test_a_page_counts_its_verdicts_and_the_plot_has_every_claim(stride_32):
     assert "+4.0 [+3.4,\u00a0+4.6]" in {t.get_text() for t in axis.texts}
 
 
+def test_arms_of_different_devices_are_not_paired(stride_32):
+    which, folder = stride_32
+    for seed in (0, 1):
+        pretend(folder, which, "RoIAlign", seed, 30.0, 30.0, device="a GPU")
+    judged = {j.effect.metric: j for j in judge(which, CPU, "shapes", folder)}
+    assert judged["mask AP"].difference.seeds == 2
+    assert judged["mask AP"].difference.mean == pytest.approx((3.5 + 4) / 2)
+
+
+def test_claims_of_arms_that_have_learned_nothing_are_undecided(tmp_path):
+    which = table("2d")
+    for seed in range(3):
+        pretend(tmp_path, which, "RoIPool", seed, 0.5 + seed / 10, 0.3)
+        pretend(tmp_path, which, "RoIAlign", seed, 1.5 + seed / 10, 2.3 + seed / 10)
+    judged = {j.effect.metric: j for j in judge(which, CPU, "shapes", tmp_path)}
+    assert judged["box AP"].verdict == "undecided", "both arms lie below 2 AP"
+    assert judged["mask AP"].verdict == "reproduced"
+    assert judged["mask AP"].ratio is None, "a ratio to almost nothing says nothing"
+
+
+def test_a_commit_that_is_not_known_or_not_clean_is_named_so(stride_32):
+    which, folder = stride_32
+    pretend(folder, which, "RoIPool", 0, 20, 10, commit=None, clean=False)
+    pretend(folder, which, "RoIPool", 1, 21, 11, commit="0123456789", clean=False)
+    pretend(folder, which, "RoIPool", 2, 20, 9, step_processor_seconds=None)
+    text = markdown(which, CPU, "shapes", folder)
+    assert "`0123456` with changes" in text
+    assert "unknown" in text.splitlines()[-1]
+    assert "| 4 | 0.62\u00a0M | 100 |" in text, "a time that was not measured is left out"
+
+
+def test_one_seed_and_what_passes_the_edge_end_in_arrows(tmp_path):
+    which = table("2d")
+    pretend(tmp_path, which, "RoIPool", 0, 20.0, 10.0)
+    pretend(tmp_path, which, "RoIAlign", 0, 18.0, 60.0)
+    judged = {j.effect.metric: j for j in judge(which, CPU, "shapes", tmp_path)}
+    axis = forest([judged["box AP"], judged["mask AP"]]).axes[0]
+    left, right = axis.get_xlim()
+    assert left < -2
+    assert right < 50, "one large effect does not squeeze the others"
+    drawn = {(line.get_marker(), *map(float, line.get_ydata())) for line in axis.lines}
+    assert {("<", 1.0), (">", 1.0), ("<", 2.0), (">", 2.0), ("o", 1.0)} <= drawn
+    assert ("o", 2.0) not in drawn, "the mean lies beyond the edge"
+    texts = {t.get_text() for t in axis.texts}
+    assert {"−2.0 (one seed)", "+50.0 (one seed)"} <= texts
+
+
 @pytest.mark.parametrize(
-    ("value", "text"), [(1.26, "+1.3"), (-1.26, "−1.3"), (0.04, "0.0"), (-0.04, "0.0")]
+    ("value", "text"),
+    [(1.26, "+1.3"), (-1.26, "−1.3"), (0.04, "+0.04"), (-0.04, "−0.04"), (0.004, "0.0")],
 )
 def test_a_difference_has_its_sign(value, text):
     assert signed(value) == text
@@ -105,7 +154,7 @@ def test_what_was_not_run_is_not_shown(tmp_path):
     assert judge(which, CPU, "shapes", tmp_path) == []
     backbones = table("2a")
     pretend(tmp_path, backbones, "C4", 0, 20.0, 10.0)
-    pretend(tmp_path, backbones, "C4, deeper", 1, 20.0, 10.0)
+    pretend(tmp_path, backbones, "deeper C4", 1, 20.0, 10.0)
     text = markdown(backbones, CPU, "shapes", tmp_path)
     assert "| FPN | 33.6 | – | – | 0 | – | – |" in text
     assert "verdict" not in text, "the two arms have no seed in common"
@@ -132,14 +181,14 @@ def test_the_smoke_profile_runs_every_arm_and_a_table_comes_out(tmp_path, capsys
     assert "0 left" in said
     main(f"ablate --profile smoke --table 2c {folders}".split())
     said = capsys.readouterr().out
-    assert "5 runs are done, 0 are left." in said
+    assert "5 of 5 runs are done." in said
     assert "--results" in said
     which = table("2c")
     (tmp_path / "r" / f"{make_run(which, which.arms[0], SMOKE, 'shapes', 0).name}.json").unlink()
     main(f"ablate --profile smoke --table 2c --budget 60m --processes 1 {folders}".split())
     said = capsys.readouterr().out
-    assert "4 runs are done, 1 are left." in said
-    assert "60m are enough for 1. Seeds: 2c on shapes 1 of 1." in said
+    assert "4 of 5 runs are done." in said
+    assert "60m are enough for 1 of 1. Seeds: 2c on shapes 1 of 1." in said
 
 
 @pytest.mark.parametrize(
@@ -155,7 +204,21 @@ def test_a_budget_that_is_none_is_refused(text):
         seconds(text)
 
 
-def test_nuclei_without_their_folder_are_refused(capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--table 2d --data nuclei", "--nuclei"),
+        ("--table 2b --data nuclei --nuclei there", "table 2b on shapes. Choose with --data"),
+        ("--table 2d --processes -1", "give 1 or more"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(options, message, capsys, tmp_path):
     with pytest.raises(SystemExit):
-        main(["ablate", "--table", "2d", "--data", "nuclei"])
-    assert "--nuclei" in capsys.readouterr().err
+        main(["ablate", *options.split(), "--results", str(tmp_path)])
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_render_is_said(capsys, tmp_path):
+    main(["ablate", "--render", "--data", "nuclei", "--results", str(tmp_path)])
+    assert "No table yet" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mrcnn_edu.ablations.statistics import T_95, Difference, paired_difference, verdict
+from mrcnn_edu.ablations.intervals import FLOOR, T_95, Difference, paired_difference, verdict
 
 APS = st.floats(0, 100)
 
@@ -76,3 +76,12 @@ def test_the_verdict_follows_its_rule(low, high, seeds, expected):
 def test_arms_are_alike_when_no_difference_that_matters_is_left(low, high, seeds, expected):
     found = Difference(seeds, (low + high) / 2, low, high)
     assert verdict(found, smallest=1.0, alike=True) == expected
+
+
+def test_arms_that_have_learned_nothing_are_not_compared():
+    for difference, alike in (
+        (Difference(5, 0.5, 0.4, 0.6), False),
+        (Difference(5, 0, 0, 0), True),
+    ):
+        assert verdict(difference, 1.0, alike, level=FLOOR) == "reproduced"
+        assert verdict(difference, 1.0, alike, level=FLOOR - 0.1) == "undecided"

@@ -1,8 +1,10 @@
 """Differences between arms, paired by seed, with an interval, and the verdict that follows.
 
-Two runs with one seed see the same images in the same order, so their difference varies less than
-two separate results do. The interval is Student's, 95 %, over those differences. The verdict is
-computed from the interval and from numbers that the table names in advance. Chapter 15.
+Two runs with one seed see the same images in the same order, so what a seed does to both arms
+cancels; how much that is differs from claim to claim. The interval is Student's, 95 %, over the
+differences. All seeds share one training and one validation set: the interval says what another
+seed would give, not what other images would. The verdict follows from the interval and from the
+smallest effect that the table names. Chapter 15.
 """
 
 import math
@@ -13,6 +15,7 @@ from typing import Literal
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 FEWEST = 3  # seeds for a verdict
+FLOOR = 2.0  # AP: where neither arm reaches it, nothing has been learned that could differ
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom (Abramowitz and Stegun
 # 1964, table 26.10); beyond 30 the normal distribution's, which is off by less than 0.09.
@@ -33,20 +36,20 @@ class Difference:
     high: float
 
 
-def paired_difference(better: Mapping[int, float], worse: Mapping[int, float]) -> Difference:
-    """The difference of two arms over the seeds that both have.
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+    """The difference of two arms, first − second, over the seeds that both have.
 
     Args:
-        better: seed -> AP.
-        worse: the same for the other arm.
+        first: seed -> AP.
+        second: the same for the other arm.
 
     Raises:
         ValueError: no seed is in both.
     """
-    common = sorted(better.keys() & worse.keys())
+    common = sorted(first.keys() & second.keys())
     if not common:
         raise ValueError("The two arms have no seed in common.")
-    differences = [better[seed] - worse[seed] for seed in common]
+    differences = [first[seed] - second[seed] for seed in common]
     mean = statistics.fmean(differences)
     if len(common) < 2:
         return Difference(1, mean, -math.inf, math.inf)
@@ -55,22 +58,26 @@ def paired_difference(better: Mapping[int, float], worse: Mapping[int, float]) -
     return Difference(len(common), mean, mean - t * error, mean + t * error)
 
 
-def verdict(difference: Difference, smallest: float, alike: bool = False) -> Verdict:
+def verdict(
+    difference: Difference, smallest: float, alike: bool = False, level: float = math.inf
+) -> Verdict:
     """Judge a claim that the difference is positive, or that two arms are alike.
 
     Args:
         difference: what was measured.
-        smallest: the least effect that would matter, named in advance.
+        smallest: the least effect that would matter.
         alike: the claim is that there is no such effect in either direction.
+        level: the mean AP of the arm that has more.
 
     Returns:
-        "reproduced" if the interval lies above 0; "not reproduced" if it lies below half of
-        ``smallest``. For arms that should be alike: "reproduced" if it lies within ± ``smallest``,
-        "not reproduced" if it lies outside. Else, and by rule with fewer than three seeds,
-        "undecided".
+        "reproduced" if the interval lies above 0, however little; else "not reproduced" if it lies
+        below half of ``smallest``. For arms that should be alike: "reproduced" if it lies within
+        ± ``smallest``, "not reproduced" if it lies wholly outside. (The usual test of equivalence
+        takes the 90 % interval; this is stricter.) Else, and by rule with fewer than three seeds or
+        below ``FLOOR``, "undecided".
     """
     low, high = difference.low, difference.high
-    if difference.seeds < FEWEST:
+    if difference.seeds < FEWEST or level < FLOOR:
         return "undecided"
     if alike:
         yes, no = -smallest < low and high < smallest, low > smallest or high < -smallest
