@@ -75,11 +75,11 @@ def plan(
         timings: another such folder, which tells how long runs take that are not in ``results``.
     """
     pairs = [(table, name) for table in tables for name in table.data if name in data]
-    most = max((profile.seeds_for(table.key, name) for table, name in pairs), default=0)
+    most = max((profile.seeds_for(table.key) for table, _ in pairs), default=0)
     runs, labels = dict[str, Run](), dict[str, str]()
     for seed in range(most):  # seed by seed, so that arms can be compared early
         for table, name in pairs:
-            if seed < profile.seeds_for(table.key, name):
+            if seed < profile.seeds_for(table.key):
                 for arm, run in zip(table.arms, seed_of(table, profile, name, seed), strict=True):
                     runs.setdefault(run.name, run)
                     labels.setdefault(run.name, f"{table.key}, {arm.name}, {name}, seed {seed}")
@@ -103,7 +103,7 @@ def complete_seeds(
 ) -> tuple[int, int]:
     """With how many seeds all arms of a table are in ``made``, and how many there should be."""
     names = {run.name for run in made}
-    wanted = range(profile.seeds_for(table.key, data))
+    wanted = range(profile.seeds_for(table.key))
     complete = [
         all(run.name in names for run in seed_of(table, profile, data, seed)) for seed in wanted
     ]

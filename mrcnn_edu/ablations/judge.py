@@ -44,7 +44,7 @@ def collect(table: Table, profile: Profile, data: DataName, results: Path) -> Re
     found: Results = {}
     for arm in table.arms:
         found[arm.name] = {}
-        for seed in range(profile.seeds_for(table.key, data)):
+        for seed in range(profile.seeds_for(table.key)):
             result = read(make_run(table, arm, profile, data, seed), results)
             if result is not None:
                 found[arm.name][seed] = result

@@ -29,12 +29,12 @@ class Profile:
     training_images: int
     validation_images: int
     seeds: int
-    seeds_of: Mapping[str, int] = field(default_factory=dict)  # of some tables, but on nuclei
+    seeds_of: Mapping[str, int] = field(default_factory=dict)  # of some tables
     changes: Mapping[str, Any] = field(default_factory=dict)  # to every model
 
-    def seeds_for(self, key: str, data: DataName) -> int:
+    def seeds_for(self, key: str) -> int:
         """How many seeds a table is run with."""
-        return self.seeds if data == "nuclei" else self.seeds_of.get(key, self.seeds)
+        return self.seeds_of.get(key, self.seeds)
 
     def shapes_for(self, data: DataName) -> ShapesConfig | None:
         """What is generated: for the tables of persons one class is theirs."""

@@ -29,7 +29,7 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
     found = collect(table, profile, data, results)
     if sum(bool(runs) for runs in found.values()) < 2:
         return ""
-    on = f" on {data}" if len(table.data) > 1 else ""
+    on = f" ({data})" if len(table.data) > 1 else ""
     whose = "The paper: " if table.source else "Expected: "
     lines = [f"## {table.key}: {table.title}{on}", "", whose + table.claim, ""]
     published = [m for m in table.columns if any(m in arm.published for arm in table.arms)]
