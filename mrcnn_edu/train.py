@@ -10,7 +10,7 @@ bit on a CPU, as one that was not. Chapter 13.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -86,10 +86,9 @@ def train(
         tuple(dataset.class_names),
     )
     run = RunFolder(folder, config, categories, fingerprint(dataset))
-    with processes(device) as group:
+    with processes(device) as group, ExitStack() as alone:
         check_division(config, group)
-        if group.first:
-            run.prepare()
+        alone.enter_context(run.open() if group.first else nullcontext())
         group.wait()
         if not run.started and initial is None:
             check_frozen(model_config)

@@ -234,6 +234,32 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path, monkeypatch):
+    code = (
+        "import dataclasses, sys; from pathlib import Path; "
+        "from tests.test_train import CONFIG, run; "
+        "run(Path(sys.argv[1]), dataclasses.replace(CONFIG, steps=10_000))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root)
+    monkeypatch.setattr(mrcnn_edu.training.run_folder, "PATIENCE", 0.1)
+    half = tmp_path / f".{STATE}.half"
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / METRICS).exists() and child.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        half.write_bytes(b"which the other is just writing")
+        with pytest.raises(UserError, match="Another run is at work in"):
+            run(tmp_path)
+        assert half.exists()
+    finally:
+        child.kill()
+        child.wait()
+    run(tmp_path)  # whoever was killed holds nothing
+    assert not half.exists()
+
+
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="Choose another with --out"):

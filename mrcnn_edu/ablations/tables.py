@@ -114,7 +114,7 @@ TABLES = (
     Table(
         "2c-shared",
         "RoI layer, stride 16, shared proposals",
-        "Alignment matters just as well when all arms read the same features and proposals.",
+        "Alignment matters also when all arms read the same features and proposals.",
         (
             Arm("RoIPool (max)", "tiny_c4", POOL_MAX, _published(mask=26.9, mask75=26.4)),
             Arm("RoIWarp (mean)", "tiny_c4", WARP_MEAN, _published(mask=27.1, mask75=27.1)),

@@ -5,6 +5,7 @@
     checkpoints/0001000/          both, as they were after step 1,000; the last few
     best/model.safetensors        the weights with the highest AP so far
     metrics.jsonl, evaluations.jsonl, detections_0001000.png
+    run.lock                      empty: who holds it is at work here, and nobody else
 
 Every file appears whole or not at all, the state last: where it is, the model of that step is there
 too. To go back, copy an older state.pt over the newest. Chapter 13.
@@ -12,11 +13,14 @@ too. To go back, copy an older state.pt over the newest. Chapter 13.
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch.optim.swa_utils import AveragedModel
 
 from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
@@ -26,6 +30,8 @@ from mrcnn_edu.train_config import TrainConfig
 
 STATE, MODEL = "state.pt", "model.safetensors"
 CHECKPOINTS, BEST = "checkpoints", "best"
+LOCK = "run.lock"
+PATIENCE = 20.0  # seconds: a run whose parent was killed may still be saving
 
 
 @dataclass
@@ -78,18 +84,37 @@ class RunFolder:
     categories: Categories
     data: str  # fingerprint of the data set
 
-    def prepare(self) -> None:
-        """Make the folder, and remove half files of a run that was killed while saving.
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, keep other runs out of it, and remove half files of one that was killed.
+
+        The system drops the lock of a process that ends, however it ends.
 
         Raises:
-            UserError: the folder cannot be made.
+            UserError: the folder cannot be made, or another run is at work there.
         """
+        lock = FileLock(self.path / LOCK, timeout=PATIENCE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"Another run is at work in {self.path}. Wait until it has ended, or choose "
+                "another folder with --out."
+            ) from error
+        except NotImplementedError:
+            pass  # some network drives have no locks; there it is up to the user
         except OSError as error:
             raise UserError(
                 f"Cannot create the run folder {self.path} ({error}). Choose another with --out."
             ) from error
+        try:
+            self._remove_half_files()
+            yield
+        finally:
+            lock.release()
+
+    def _remove_half_files(self) -> None:
         for pattern in (f".{STATE}.*", f".{MODEL}.*", f"{BEST}/.{MODEL}.*"):
             for half in self.path.glob(pattern):
                 half.unlink()
