@@ -49,7 +49,7 @@ def forest(judged: Sequence[Judged]) -> "Figure":
         if len(first.table.data) > 1:
             heading += f" ({first.data})"
         style = {"ha": "right", "va": "center", "fontsize": 8, "fontweight": "bold"}
-        axis.text(-0.01, y, heading, transform=beside, **style)
+        axis.text(-0.025, y, heading, transform=beside, **style)
         if y:
             axis.axhline(y - 0.5, color="0.9", linewidth=0.6, zorder=0)
         for j in group:
@@ -66,19 +66,21 @@ def forest(judged: Sequence[Judged]) -> "Figure":
                 axis.plot(d.mean, y, "o", color=colour, markersize=5)
             if j.published is not None:
                 axis.plot(j.published[0], y, "|", color=BLUE, markersize=9, markeredgewidth=1.8)
-            axis.text(1.015, y, interval_text(d), transform=beside, va="center", fontsize=7)
+            axis.text(1.03, y, interval_text(d), transform=beside, va="center", fontsize=7)
             ticks.append(y)
             labels.append(f"{j.effect}: {j.effect.metric}")
         y += 1
     axis.axvline(0, color="0.3", linewidth=0.8, zorder=0)
     axis.grid(axis="x")
     axis.set_yticks(ticks, labels=labels, fontsize=7.5)
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", length=0, pad=9)
     axis.spines["left"].set_visible(False)
     axis.set(xlabel="difference in AP points, mean and 95 % interval", xlim=(left, right))
     axis.set_ylim(y - 0.3, -0.7)
     for name, colour in colours.items():
         axis.plot([], [], "o-", color=colour, label=name)
     axis.plot([], [], "|", color=BLUE, markersize=9, markeredgewidth=1.8, label="published")
-    figure.legend(loc="outside upper center", ncols=4)
+    if any(j.effect.alike for j in judged):
+        axis.fill_between([], [], color=BLUE, alpha=0.15, linewidth=0, label="counts as alike")
+    figure.legend(loc="outside upper center", ncols=5)
     return figure
