@@ -120,7 +120,7 @@ PROFILES = {
         training_images=1500,
         validation_images=200,
         seeds=3,
-        seeds_of={"2b": 5, "2c": 5, "2d": 5, "2e": 5},
+        seeds_of={"2b": 5, "2c": 5, "2d": 5, "2e": 5, "code": 5},
         changes={"box_samples": 16, "rpn_top_after_nms": (200, 100)},
     ),
     # One large GPU, several runs at a time. Meant to take two hours; never run so far.
