@@ -88,7 +88,8 @@ def train(
     run = RunFolder(folder, config, categories, fingerprint(dataset))
     with processes(device) as group, ExitStack() as alone:
         check_division(config, group)
-        alone.enter_context(run.open() if group.first else nullcontext())
+        if group.first:
+            alone.enter_context(run.open())
         group.wait()
         if not run.started and initial is None:
             check_frozen(model_config)

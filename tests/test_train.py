@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,27 @@ def losses_of(folder: Path) -> list[dict]:
 def run(folder: Path, config: TrainConfig = CONFIG, dataset=None) -> torch.nn.Module:
     data = small_shapes() if dataset is None else dataset
     return train(small_config(), config, data, folder, progress=False)
+
+
+@contextmanager
+def a_run_until_killed(folder: Path, changes: str, file: str) -> Iterator[subprocess.Popen]:
+    """A process that trains in ``folder``, from when it has written ``file``; then SIGKILL."""
+    code = (
+        "import dataclasses, sys; from pathlib import Path; "
+        "from tests.test_train import CONFIG, run; "
+        f"run(Path(sys.argv[1]), dataclasses.replace(CONFIG, {changes}))"
+    )
+    root = Path(__file__).resolve().parent.parent
+    child = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=root)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / file).exists() and child.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 @pytest.fixture(scope="module")
@@ -95,22 +118,8 @@ def test_interrupted_and_resumed_equals_unbroken(unbroken, tmp_path, number):
 
 def test_killed_and_resumed_equals_unbroken(unbroken, tmp_path):
     """SIGKILL at a random moment of a run that saves at every step."""
-    code = (
-        "import dataclasses, sys; from pathlib import Path; "
-        "from tests.test_train import CONFIG, run; "
-        "run(Path(sys.argv[1]), dataclasses.replace(CONFIG, checkpoint_seconds=0.0))"
-    )
-    root = Path(__file__).resolve().parent.parent
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root)
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / STATE).exists() and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    with a_run_until_killed(tmp_path, "checkpoint_seconds=0.0", STATE) as child:
         time.sleep(random.uniform(0, 0.3))
-    finally:
-        child.kill()
-        child.wait()
     # A slow child was killed; a fast one may have finished, and then there is nothing to resume.
     assert child.returncode in (-signal.SIGKILL, 0)
     (tmp_path / f".{STATE}.half").write_bytes(b"as a kill in the middle of a save leaves it")
@@ -235,27 +244,13 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, monkeypatch):
-    code = (
-        "import dataclasses, sys; from pathlib import Path; "
-        "from tests.test_train import CONFIG, run; "
-        "run(Path(sys.argv[1]), dataclasses.replace(CONFIG, steps=10_000))"
-    )
-    root = Path(__file__).resolve().parent.parent
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root)
     monkeypatch.setattr(mrcnn_edu.training.run_folder, "PATIENCE", 0.1)
     half = tmp_path / f".{STATE}.half"
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / METRICS).exists() and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    with a_run_until_killed(tmp_path, "steps=10_000", METRICS):
         half.write_bytes(b"which the other is just writing")
         with pytest.raises(UserError, match="Another run is at work in"):
             run(tmp_path)
         assert half.exists()
-    finally:
-        child.kill()
-        child.wait()
     run(tmp_path)  # whoever was killed holds nothing
     assert not half.exists()
 
