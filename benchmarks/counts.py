@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import table
 from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.files import write_json
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import PRESETS, preset
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.provenance import provenance
 
 IMAGE = (800, 1088)
 TINY_IMAGE = (192, 192)

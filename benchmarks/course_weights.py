@@ -16,11 +16,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrcnn_edu.checkpoint import load_model, save_model
+from mrcnn_edu.cli.quickstart import metrics_table
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
-from mrcnn_edu.evaluate import coco_results, measure
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import metrics_table
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.measure import measure
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.weights.checkpoint import load_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "data" / "tiny_fpn_shapes.safetensors"

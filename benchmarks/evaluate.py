@@ -27,7 +27,8 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.timing import interleave, medians, ratio, table
 from mrcnn_edu import coco_ap, masks
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 
 SEED = 0
 HEIGHT, WIDTH = 480, 640

@@ -30,7 +30,8 @@ from mrcnn_edu.ablations.engine import plan
 from mrcnn_edu.ablations.profiles import PROFILES
 from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.ablations.tables import TABLES
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "runs" / "gpu"

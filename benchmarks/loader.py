@@ -26,8 +26,9 @@ from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.rehearsal import write_rehearsal
 from mrcnn_edu.data.transforms import horizontal_flip, resize, resize_target, to_float
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.training.config import TrainConfig
 
 SEED = 0
 # What a worker does, in order; on which way.

@@ -26,14 +26,16 @@ from torch import Tensor, nn
 
 from benchmarks.timing import interleave, medians, ratio, table
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.model import Detections, MaskRCNN
+from mrcnn_edu.files import write_json
+from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.box_head import box_losses, sample_rois
 from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.mask_head import mask_loss
 from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import R50_FPN
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.train import compile_parts
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.record import Detections
+from mrcnn_edu.training.train import compile_parts
 from tests.scenes import random_scene
 from tests.torchvision_twin import busy_model, twin_of
 

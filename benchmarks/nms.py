@@ -14,7 +14,8 @@ from torch import Tensor
 
 from benchmarks.timing import interleave, medians, ratio, table
 from mrcnn_edu import boxes as ops
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 
 SEED = 0
 IMAGE = (800, 1066)

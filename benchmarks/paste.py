@@ -19,7 +19,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image, project
 from benchmarks.timing import interleave, medians, ratio, table
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu import masks as ops
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 
 SEED = 0
 REPEATS = 5

@@ -34,21 +34,23 @@ from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
 from mrcnn_edu import masks as mask_ops
+from mrcnn_edu.cli.quickstart import QUICKSTART_TRAIN, metrics_table
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.transforms import to_float
-from mrcnn_edu.evaluate import coco_results, measure
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.measure import measure
+from mrcnn_edu.files import write_json
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.nn.layers import group_norm
 from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import QUICKSTART_TRAIN, metrics_table
-from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.provenance import provenance
 from mrcnn_edu.training.batches import load_sample, make_batch
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.optimizer import make_optimizer, set_rate
 from mrcnn_edu.training.order import make_order
 from mrcnn_edu.training.run_log import read_metrics
+from mrcnn_edu.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,20 +23,22 @@ import skimage.data
 from rich.console import Console
 
 from mrcnn_edu.cli import main as command_line
+from mrcnn_edu.cli.quickstart import metrics_table
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.dataset import Dataset, InMemory
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.data.subset import Subset
-from mrcnn_edu.draw import save_examples
-from mrcnn_edu.evaluate import coco_results, measure
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.examples import save_examples
+from mrcnn_edu.evaluation.measure import measure
+from mrcnn_edu.files import write_json
 from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.quickstart import metrics_table
-from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.run_log import METRICS, read_metrics
 from mrcnn_edu.training.stop import TrainingInterruptedError
+from mrcnn_edu.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 

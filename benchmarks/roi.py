@@ -19,7 +19,8 @@ import torchvision
 from torch import Tensor
 
 from benchmarks.timing import interleave, medians, ratio, table
-from mrcnn_edu.provenance import provenance, write_json
+from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 from mrcnn_edu.roi import multiscale_roi_align, roi_align, roi_pool, roi_warp
 
 SEED = 0

@@ -33,14 +33,16 @@ from benchmarks.timing import table
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.rehearsal import write_rehearsal
+from mrcnn_edu.files import write_json
 from mrcnn_edu.presets import R50_FPN
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.train import make_state, train_step
-from mrcnn_edu.train_config import RECIPES, TrainConfig
-from mrcnn_edu.training.distributed import Processes, distribute
+from mrcnn_edu.processes import Processes
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.training.config import RECIPES, TrainConfig
+from mrcnn_edu.training.distributed import distribute
 from mrcnn_edu.training.loader import Loader
 from mrcnn_edu.training.order import Place, SampleOrder, image_generator, make_order
 from mrcnn_edu.training.precision import autocast, make_scaler, set_matmul_precision
+from mrcnn_edu.training.train import make_state, train_step
 from tests.torchvision_twin import busy_model, twin_of
 
 RATE = 1e-7

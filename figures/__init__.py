@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mrcnn_edu.show import use_style
+from mrcnn_edu.pictures.show import use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

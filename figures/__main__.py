@@ -3,7 +3,7 @@
 import sys
 
 import figures
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.files import write_atomically
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
+from mrcnn_edu.pictures.show import BLUE, ORANGE, RED, SKY
 from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.show import BLUE, ORANGE, RED, SKY
 
 INPUT = 192  # Shapes' 128 pixels, enlarged as the small model takes them
 RATIOS = (0.5, 1.0, 2.0)

@@ -7,8 +7,8 @@ from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.matching import match
+from mrcnn_edu.pictures.show import GREEN, ORANGE, PINK, SKY, show_boxes, show_image
 from mrcnn_edu.presets import TINY_FPN
-from mrcnn_edu.show import GREEN, ORANGE, PINK, SKY, show_boxes, show_image
 
 INPUT = 192
 STRIDES = (4, 8, 16, 32, 64)

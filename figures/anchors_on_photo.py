@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.anchors import cell_anchors, pyramid_anchors
-from mrcnn_edu.show import BLUE, ORANGE, PINK, SKY, show_boxes, show_image
+from mrcnn_edu.pictures.show import BLUE, ORANGE, PINK, SKY, show_boxes, show_image
 
 RATIOS = (0.5, 1.0, 2.0)
 SIZES = (32, 64, 128, 256, 512)

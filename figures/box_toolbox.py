@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mrcnn_edu import boxes as box_ops
-from mrcnn_edu.show import BLUE, ORANGE, RED, SKY, show_boxes, show_image
+from mrcnn_edu.pictures.show import BLUE, ORANGE, RED, SKY, show_boxes, show_image
 
 EYE = torch.tensor([[135.0, 85, 209, 149]])  # the left eye in scikit-image's chelsea
 ANCHOR = torch.tensor([[110.0, 60, 190, 140]])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.nn.edges import edge_features
+from mrcnn_edu.pictures.show import RED, YELLOW, show_boxes, show_image
 from mrcnn_edu.roi import roi_align, roi_pool
-from mrcnn_edu.show import RED, YELLOW, show_boxes, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 
-from mrcnn_edu.show import BLUE, GREEN, ORANGE, PINK
+from mrcnn_edu.pictures.show import BLUE, GREEN, ORANGE, PINK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrcnn_edu import boxes as box_ops
-from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.draw import draw_detections
-from mrcnn_edu.show import RED, show_boxes, show_image
+from mrcnn_edu.pictures.overlay import draw_detections
+from mrcnn_edu.pictures.show import RED, show_boxes, show_image
+from mrcnn_edu.weights.checkpoint import load_model
 
 WEIGHTS = Path(__file__).parent.parent / "data" / "tiny_fpn_shapes.safetensors"
 SIZE = (7.0, 3.3)  # inches

@@ -7,7 +7,7 @@ import skimage.data
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 
-from mrcnn_edu.show import ORANGE, RED, SKY, show_boxes, show_image
+from mrcnn_edu.pictures.show import ORANGE, RED, SKY, show_boxes, show_image
 
 TOP, LEFT, ROWS, COLUMNS = 101, 163, 6, 8
 

@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 
 from figures import HERE
 from mrcnn_edu import boxes as box_ops
-from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.show import RED, show_boxes, show_image
+from mrcnn_edu.pictures.show import RED, show_boxes, show_image
+from mrcnn_edu.weights.checkpoint import load_model
 
 INPUT = 192
 IMAGE = 17  # of the validation set

@@ -7,10 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.show import show_image
+from mrcnn_edu.pictures.show import show_image
+from mrcnn_edu.weights.checkpoint import load_model
 
 WEIGHTS = Path(__file__).parent.parent / "data" / "tiny_fpn_shapes.safetensors"
 

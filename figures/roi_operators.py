@@ -8,8 +8,8 @@ import torch
 from matplotlib.patches import Rectangle
 
 from mrcnn_edu.nn.edges import edge_features
+from mrcnn_edu.pictures.show import BLUE, show_boxes, show_image
 from mrcnn_edu.roi import reference, roi_align, roi_pool, roi_warp
-from mrcnn_edu.show import BLUE, show_boxes, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import torch
 
+from mrcnn_edu.pictures.show import BLUE, GREEN, ORANGE
 from mrcnn_edu.roi import roi_align, roi_pool, roi_warp
-from mrcnn_edu.show import BLUE, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

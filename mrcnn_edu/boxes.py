@@ -17,7 +17,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from mrcnn_edu.nms_kernels import greedy_nms
+from mrcnn_edu.kernels.nms import greedy_nms
 
 # A predicted box may be at most 1000 / 16 = 62.5 times its anchor. Without the clamp, exp()
 # of an early, untrained delta overflows, and ∞ − ∞ or ∞ / ∞ further on is NaN.

@@ -1,7 +1,7 @@
 """Every number of a Mask R-CNN on one page.
 
 :class:`ModelConfig`, a frozen dataclass, says what the network is and how it selects boxes (how it
-is trained is :mod:`mrcnn_edu.train_config`'s). Its defaults are torchvision's
+is trained is :mod:`mrcnn_edu.training.config`'s). Its defaults are torchvision's
 ``maskrcnn_resnet50_fpn``; :mod:`mrcnn_edu.presets` names the other models and the habits of other
 code. Sizes are in pixels of the network's input unless a name says otherwise. Chapter 10 walks
 through the page.

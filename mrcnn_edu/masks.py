@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from mrcnn_edu import mask_kernels
+from mrcnn_edu.kernels import masks as mask_kernels
 
 Dialect = Literal["continuous", "torchvision"]
 Window = tuple[int, int, int, int]  # top, left, height, width, in pixels

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from mrcnn_edu.boxes import iou
-
-BELOW = -1  # IoU with every ground truth is under the lower threshold: a negative
-BETWEEN = -2  # between the two thresholds: neither positive nor negative, ignored
+from mrcnn_edu.kernels.matching import BELOW, BETWEEN, match_rows
 
 
 def match(
@@ -51,7 +48,7 @@ def match(
         gt = gt_boxes.detach().float().contiguous().numpy()  # [G, 4]
         columns = boxes.detach().float().T.contiguous().numpy()  # [4, A]
         low, high = np.float32(bg_iou), np.float32(fg_iou)
-        return torch.from_numpy(_match_rows(gt, columns, high, low, allow_low_quality))
+        return torch.from_numpy(match_rows(gt, columns, high, low, allow_low_quality))
     return _match_blocks(gt_boxes, boxes, fg_iou, bg_iou, allow_low_quality, chunk)
 
 
@@ -80,48 +77,6 @@ def _match_blocks(
     if len(gt_boxes) == 0:
         return torch.full_like(low, BELOW)
     return torch.where((best >= fg_iou) | is_best, best_gt, low)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _match_rows(gt, boxes, fg_iou, bg_iou, allow_low_quality):  # type: ignore[no-untyped-def]
-    """`match` on NumPy arrays: `gt` [G, 4], `boxes` [4, A], float32.
-
-    One row of IoUs is computed, used for all three questions and forgotten.
-    """
-    n = boxes.shape[1]
-    matches = np.full(n, BELOW, np.int64)
-    if len(gt) == 0:
-        return matches
-    x1, y1, x2, y2 = boxes[0], boxes[1], boxes[2], boxes[3]
-    zero = np.float32(0)
-    row = np.empty(n, np.float32)
-    best = np.full(n, -1, np.float32)
-    best_gt = np.zeros(n, np.int32)
-    is_best = np.zeros(n, np.bool_)
-    for g in range(len(gt)):
-        gx1, gy1, gx2, gy2 = gt[g, 0], gt[g, 1], gt[g, 2], gt[g, 3]
-        gt_area = (gx2 - gx1) * (gy2 - gy1)
-        for a in range(n):
-            w = max(min(x2[a], gx2) - max(x1[a], gx1), zero)
-            h = max(min(y2[a], gy2) - max(y1[a], gy1), zero)
-            inter = w * h
-            union = gt_area + (x2[a] - x1[a]) * (y2[a] - y1[a]) - inter
-            row[a] = inter / union if union > zero else zero
-        highest = zero
-        for a in range(n):
-            highest = max(highest, row[a])
-            if row[a] > best[a]:
-                best[a] = row[a]
-                best_gt[a] = g
-        if allow_low_quality and highest > zero:
-            for a in range(n):
-                is_best[a] |= row[a] == highest
-    for a in range(n):
-        if best[a] >= fg_iou or is_best[a]:
-            matches[a] = best_gt[a]
-        elif best[a] >= bg_iou:
-            matches[a] = BETWEEN
-    return matches
 
 
 def sample_balanced(

@@ -9,7 +9,6 @@ What is done with it afterwards is a method, not a mode of the module:
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,48 +17,18 @@ from torch.nn import functional as F
 
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.nn.box_head import RoISample, box_losses, build_box_head, sample_rois
+from mrcnn_edu.nn.box_head import box_losses, build_box_head, sample_rois
 from mrcnn_edu.nn.detections import BoxDetections, select_detections
 from mrcnn_edu.nn.fpn import FPN
 from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
 from mrcnn_edu.nn.layers import norm_layer
 from mrcnn_edu.nn.losses import Average, divide, identity
 from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
-from mrcnn_edu.nn.proposals import Proposals, propose
+from mrcnn_edu.nn.proposals import propose
 from mrcnn_edu.nn.resnet import build_trunk
 from mrcnn_edu.nn.roi_layer import pool_rois
 from mrcnn_edu.nn.rpn import RPNHead, rpn_losses
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one image, best first, in pixels of that image."""
-
-    boxes: Tensor  # [D, 4]
-    labels: Tensor  # [D], 1 to K
-    scores: Tensor  # [D], 0..1
-    masks: Tensor | None = None  # [D, M, M], probabilities inside each box; None: no mask head
-    keypoints: Tensor | None = None  # [D, J, 3], (x, y, 1)
-    keypoint_scores: Tensor | None = None  # [D, J], logits
-
-
-@dataclass(frozen=True)
-class Record:
-    """Every stage of one forward pass, for losses, detections, pictures and widgets.
-
-    The last three fields are empty until ``detect`` has filled them.
-    """
-
-    images: Tensor  # [N, 3, H, W], normalised and padded
-    image_sizes: list[tuple[int, int]]  # (height, width) of each image without padding
-    trunk_maps: list[Tensor]  # C2 … C5; C2 … C4 with neck c4
-    pyramid: list[Tensor]  # P2 … P6, [N, C, H_l, W_l]; the one map C4 or C5 with another neck
-    anchors: list[Tensor]  # one [A_l, 4] for each level
-    objectness: Tensor  # [N, A] logits, A the sum of all A_l
-    deltas: Tensor  # [N, A, 4]
-    proposals: list[Proposals] = dataclasses.field(default_factory=list)
-    class_logits: list[Tensor] = dataclasses.field(default_factory=list)  # [R, K+1] an image
-    detections: list[Detections] = dataclasses.field(default_factory=list)
+from mrcnn_edu.record import Detections, Proposals, Record, RoISample
 
 
 class MaskRCNN(nn.Module):

@@ -14,7 +14,7 @@ from mrcnn_edu.config import (
 )
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import PRESETS, R50_FPN, TINY_FPN, preset
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 
 
 def test_r50_fpn_has_torchvisions_numbers():

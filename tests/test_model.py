@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from mrcnn_edu.model import Detections, MaskRCNN, parameter_count
+from mrcnn_edu.model import MaskRCNN, parameter_count
 from mrcnn_edu.presets import R50_FPN, TINY_FPN
+from mrcnn_edu.record import Detections
 from tests.scenes import generators, random_scene
 
 

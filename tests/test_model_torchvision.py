@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.model import Detections, Record
 from mrcnn_edu.nn.detections import BoxDetections, select_detections
 from mrcnn_edu.nn.mask_head import predicted_class_masks
 from mrcnn_edu.presets import PRESETS
+from mrcnn_edu.record import Detections, Record
 from tests.scenes import generators, photographs, random_scene
 from tests.torchvision_twin import (
     SameSampler,

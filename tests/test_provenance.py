@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from mrcnn_edu.provenance import provenance, write_atomically, write_json
+from mrcnn_edu.files import write_atomically, write_json
+from mrcnn_edu.provenance import provenance
 
 
 def test_a_measurement_says_where_it_comes_from():

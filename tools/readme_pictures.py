@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mrcnn_edu.checkpoint import load_model
 from mrcnn_edu.data.shapes import ShapesDataset, default_set
-from mrcnn_edu.draw import draw_detections, draw_target
-from mrcnn_edu.evaluate import predict
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.evaluation.predict import predict
+from mrcnn_edu.files import write_atomically
+from mrcnn_edu.pictures.overlay import draw_detections, draw_target
+from mrcnn_edu.weights.checkpoint import load_model
 from tools.notebooks import ROOT
 
 IMAGES = (90, 17, 42)  # the first is the one of chapter 00; the others were not chosen

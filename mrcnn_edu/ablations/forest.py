@@ -29,7 +29,7 @@ def forest(judged: Sequence[Judged]) -> "Figure":
     """
     import matplotlib.pyplot as plt
 
-    from mrcnn_edu.show import BLUE, GREEN, RED, use_style
+    from mrcnn_edu.pictures.show import BLUE, GREEN, RED, use_style
 
     use_style()
     colours: dict[Verdict, str] = {"reproduced": GREEN, "not reproduced": RED, "undecided": "0.55"}

@@ -14,7 +14,7 @@ from mrcnn_edu.ablations.table import DataName
 from mrcnn_edu.config import ModelConfig, suggest
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

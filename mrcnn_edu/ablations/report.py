@@ -16,7 +16,7 @@ from mrcnn_edu.ablations.intervals import FEWEST, FLOOR, Verdict
 from mrcnn_edu.ablations.judge import Judged, collect, interval_text, judge, signed, values
 from mrcnn_edu.ablations.profiles import Profile
 from mrcnn_edu.ablations.table import DataName, Table
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.files import write_atomically
 
 BLANK = "–"
 

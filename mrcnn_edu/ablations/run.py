@@ -19,17 +19,19 @@ from safetensors.torch import load_file
 
 from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
-from mrcnn_edu.checkpoint import load_state
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig
-from mrcnn_edu.evaluate import coco_results, measure
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.measure import measure
+from mrcnn_edu.files import write_json
 from mrcnn_edu.model import parameter_count
-from mrcnn_edu.provenance import provenance, write_json
-from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.run_folder import MODEL, STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.state import load_state
+from mrcnn_edu.training.train import train
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mrcnn_edu.checks.common import check, require, require_equal
-from mrcnn_edu.thread_trace import Trace, trace
+from mrcnn_edu.pictures.thread_trace import Trace, trace
 
 
 def _stays_inside(found: Trace, why: str) -> None:

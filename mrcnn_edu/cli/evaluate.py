@@ -15,8 +15,8 @@ from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.data.coco import CocoFormatDataset
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import coco_results
-from mrcnn_edu.report import (
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.report import (
     PICTURES_FILE,
     error_table,
     make_report,
@@ -24,7 +24,7 @@ from mrcnn_edu.report import (
     save_report,
     summary_table,
 )
-from mrcnn_edu.training.distributed import processes
+from mrcnn_edu.processes import processes
 from mrcnn_edu.weights import unnamed
 
 

@@ -10,15 +10,16 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.checkpoint import LoadedModel
 from mrcnn_edu.cli.common import Device, find_device
 from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.data.coco import read_rgb
-from mrcnn_edu.draw import draw_detections, to_image
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluate import predict, to_coco
-from mrcnn_edu.model import Detections
-from mrcnn_edu.provenance import write_atomically, write_json
+from mrcnn_edu.evaluation.coco_format import to_coco
+from mrcnn_edu.evaluation.predict import predict
+from mrcnn_edu.files import write_atomically, write_json
+from mrcnn_edu.pictures.overlay import draw_detections, to_image
+from mrcnn_edu.record import Detections
+from mrcnn_edu.weights.checkpoint import LoadedModel
 
 
 @dataclass

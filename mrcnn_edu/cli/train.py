@@ -10,14 +10,14 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
+from mrcnn_edu.cli.quickstart import quickstart
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect, preset
-from mrcnn_edu.quickstart import quickstart
-from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig, recipe
+from mrcnn_edu.training.config import TrainConfig, recipe
 from mrcnn_edu.training.run_folder import MODEL
 from mrcnn_edu.training.schedule import describe_scaling, scale_to_batch
+from mrcnn_edu.training.train import train
 from mrcnn_edu.weights import begin_from
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrcnn_edu.checkpoint import LoadedModel, load_model
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect
 from mrcnn_edu.weights import load_detector
+from mrcnn_edu.weights.checkpoint import LoadedModel, load_model
 
 
 @dataclass

@@ -21,7 +21,7 @@ import numpy as np
 from mrcnn_edu.coco_ap import match_kernels as kernels
 from mrcnn_edu.coco_ap.groups import COCO_SIGMAS, group, overlaps
 from mrcnn_edu.coco_ap.load import Floats, Index, Instances, IouType, load_results, load_truth
-from mrcnn_edu.roi import threads
+from mrcnn_edu.kernels import threads
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # T
 RECALL_POINTS = np.linspace(0, 1, 101)  # Q

@@ -13,7 +13,7 @@ import numpy as np
 
 from mrcnn_edu.coco_ap import overlap_kernels as kernels
 from mrcnn_edu.coco_ap.load import Bools, Floats, Instances, Ints, Runs
-from mrcnn_edu.roi import threads
+from mrcnn_edu.kernels import threads
 
 # COCO's 17 joints, how far annotators disagree about each, relative to the object's size:
 # nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles (cocodataset.org, "Keypoint

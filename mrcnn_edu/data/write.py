@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.files import write_atomically
 
 
 def write_split(

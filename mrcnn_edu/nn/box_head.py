@@ -7,7 +7,6 @@ mean of res5's output. The heads are modules; sampling and losses are functions 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +17,7 @@ from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
 from mrcnn_edu.nn.layers import Norm, conv3x3, widen
 from mrcnn_edu.nn.losses import Average, divide, identity
-
-
-class RoISample(NamedTuple):
-    """The RoIs of one image that enter the losses, positives first."""
-
-    boxes: Tensor  # [R, 4]
-    labels: Tensor  # [R], 0 for background
-    matched: Tensor  # [P], the ground truth of each of the P positives
-    num_positive: int  # P
+from mrcnn_edu.record import RoISample
 
 
 class BoxPredictor(nn.Module):

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.masks import crop_to_boxes
-from mrcnn_edu.nn.box_head import RoISample, of_class
+from mrcnn_edu.nn.box_head import of_class
 from mrcnn_edu.nn.layers import Norm, conv3x3, widen
 from mrcnn_edu.nn.losses import Average, divide, identity
+from mrcnn_edu.record import RoISample
 
 
 class MaskHead(nn.Module):

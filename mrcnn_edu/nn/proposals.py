@@ -5,22 +5,13 @@ best of all levels are kept. Ren et al. (2015), §3.1; Lin et al. (2017), §4.1.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
-
-
-class Proposals(NamedTuple):
-    """The proposals of one image, best first."""
-
-    boxes: Tensor  # [R, 4]
-    scores: Tensor  # [R], objectness in 0..1
-    levels: Tensor  # [R], index of the pyramid level each came from
-
+from mrcnn_edu.record import Proposals
 
 SMALLEST = torch.finfo(torch.float32).tiny  # a box without area is never a proposal
 

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mrcnn_edu.roi.kernels import roi_max, roi_mean, roi_pool_max
 from mrcnn_edu.roi.levels import LevelRule, assign_levels
+from mrcnn_edu.roi.torch_ops import roi_max, roi_mean, roi_pool_max
 
 Boxes = Tensor | Sequence[Tensor]
 Size = int | tuple[int, int]

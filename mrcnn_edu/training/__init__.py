@@ -1,4 +1,4 @@
-"""What the training loop (:mod:`mrcnn_edu.train`) is made of, one idea a module.
+"""What the training loop (:mod:`mrcnn_edu.training.train`) is made of, one idea a module.
 
 ``order`` says which images a step sees, ``batches`` and ``loader`` bring them; ``schedule`` and
 ``optimizer`` follow from the recipe; ``precision`` and ``distributed`` say in what arithmetic and

@@ -26,7 +26,7 @@ from mrcnn_edu.data.transforms import (
     to_float,
 )
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import Place, image_generator
 
 

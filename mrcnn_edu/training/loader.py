@@ -26,8 +26,8 @@ from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data import dataset as data
 from mrcnn_edu.data import jpeg
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.batches import Batch, Sample, load_sample, make_batch, prepare, read_sample
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import Place, SampleOrder
 
 # What reading from a process that has ended raises: from torch, from its queue, or from the socket

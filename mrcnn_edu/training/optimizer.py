@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 
 Place = tuple[int, int]  # (epoch, index into the data set)
 

@@ -17,62 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from torch.optim.swa_utils import AveragedModel
 
-from mrcnn_edu.checkpoint import Categories, load_state, save_model, save_state
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.state import TrainState, load_state, save_state
+from mrcnn_edu.weights.checkpoint import Categories, save_model
 
 STATE, MODEL = "state.pt", "model.safetensors"
 CHECKPOINTS, BEST = "checkpoints", "best"
 LOCK = "run.lock"
 PATIENCE = 20.0  # seconds: a run whose parent was killed may still be saving
-
-
-@dataclass
-class TrainState:
-    """All that a run carries from one step to the next."""
-
-    model: MaskRCNN
-    average: AveragedModel | None
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    step: int = 0  # steps that are done
-    skipped: int = 0  # of these, steps left out because a loss was not finite
-
-    @property
-    def to_use(self) -> MaskRCNN:
-        """The model that is evaluated: the averaged weights, where there is an average."""
-        if self.average is None:
-            return self.model
-        module = self.average.module
-        assert isinstance(module, MaskRCNN)
-        return module
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and numbers."""
-        return {
-            "step": self.step,
-            "skipped": self.skipped,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what :meth:`state_dict` described."""
-        self.step, self.skipped = state["step"], state["skipped"]
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.provenance import write_atomically
+from mrcnn_edu.files import write_atomically
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 

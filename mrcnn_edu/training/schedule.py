@@ -8,7 +8,7 @@ that a run sees the same images and its weights travel about as far. Chapters 13
 import math
 from dataclasses import replace
 
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

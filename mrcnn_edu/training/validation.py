@@ -15,12 +15,13 @@ import torch
 
 from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.draw import save_examples
-from mrcnn_edu.evaluate import coco_metrics, coco_results
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.examples import save_examples
+from mrcnn_edu.evaluation.measure import coco_metrics
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.processes import Processes
 from mrcnn_edu.training.batches import load_sample, make_batch
-from mrcnn_edu.training.distributed import Processes
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.precision import autocast
 
 _LOSS_IMAGES = 500  # enough for a curve; AP takes them all

@@ -10,7 +10,7 @@ from torch import Tensor
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.matching import BELOW, BETWEEN, match
-from mrcnn_edu.show import GREEN, ORANGE, RED, show_boxes, show_image
+from mrcnn_edu.pictures.show import GREEN, ORANGE, RED, show_boxes, show_image
 from mrcnn_edu.widgets.common import Widget, bundle, photograph
 
 # Name: ratios, and for each map its stride and its sizes, as multiples of the smallest.

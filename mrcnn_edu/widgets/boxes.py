@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
-from mrcnn_edu.show import BLUE, ORANGE, SKY, show_boxes, show_image
+from mrcnn_edu.pictures.show import BLUE, ORANGE, SKY, show_boxes, show_image
 from mrcnn_edu.widgets.common import Widget, bundle, photograph
 
 WEIGHTS = {"1, 1, 1, 1": (1.0, 1.0, 1.0, 1.0), "10, 10, 5, 5": (10.0, 10.0, 5.0, 5.0)}

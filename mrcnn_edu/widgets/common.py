@@ -56,13 +56,9 @@ from typing import Any
 
 import anywidget
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-
-from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.model import Record
 
 FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r'^import\s*\{[^}]*\}\s*from\s*"\./_core\.js";\n', re.MULTILINE)
@@ -112,14 +108,6 @@ def photograph(image: Tensor) -> str:
     file = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def input_image(record: Record, config: ModelConfig, index: int = 0) -> Tensor:
-    """An image of a record as it was before normalising and padding: uint8 [3, H, W]."""
-    height, width = record.image_sizes[index]
-    mean, std = (torch.tensor(v)[:, None, None] for v in (config.pixel_mean, config.pixel_std))
-    pixels = record.images[index, :, :height, :width].cpu() * std + mean  # [3, H, W]
-    return (pixels * 255).round().clamp(0, 255).byte()
 
 
 class Widget(anywidget.AnyWidget):

@@ -11,8 +11,8 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mrcnn_edu.pictures.show import RED, show_boxes, show_image
 from mrcnn_edu.roi import roi_align, roi_pool
-from mrcnn_edu.show import RED, show_boxes, show_image
 from mrcnn_edu.widgets.common import Widget, bundle, pack, unpack
 
 BINS = 4

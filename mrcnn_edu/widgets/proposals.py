@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.draw import COLOURS
-from mrcnn_edu.model import Record
-from mrcnn_edu.widgets.common import Widget, bundle, input_image, pack, unpack
+from mrcnn_edu.pictures.colours import COLOURS
+from mrcnn_edu.record import Record, input_image
+from mrcnn_edu.widgets.common import Widget, bundle, pack, unpack
 
 LEVEL_COLOURS = (4, 5, 2, 6, 0)  # of P2 to P6 in COLOURS; proposals.js has the same order
 

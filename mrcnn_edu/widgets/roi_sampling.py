@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
+from mrcnn_edu.pictures.show import BLUE, RED, show_image
 from mrcnn_edu.roi import reference, roi_align, roi_pool, roi_warp
-from mrcnn_edu.show import BLUE, RED, show_image
 from mrcnn_edu.widgets.common import Widget, bundle, pack, style, unpack
 
 OPERATORS = {"pool": "RoIPool", "warp": "RoIWarp", "align": "RoIAlign"}

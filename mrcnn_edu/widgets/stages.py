@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.draw import COLOURS, draw_detections
-from mrcnn_edu.model import Detections, Record
-from mrcnn_edu.widgets.common import Widget, bundle, input_image, pack
+from mrcnn_edu.pictures.colours import COLOURS
+from mrcnn_edu.pictures.overlay import draw_detections
+from mrcnn_edu.record import Detections, Record, input_image
+from mrcnn_edu.widgets.common import Widget, bundle, pack
 
 STAGES = ("image", "trunk", "pyramid", "rpn", "proposals", "boxes", "masks")
 

@@ -12,8 +12,8 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
+from mrcnn_edu.pictures.show import BLUE, GREEN, ORANGE
 from mrcnn_edu.roi import reference
-from mrcnn_edu.show import BLUE, GREEN, ORANGE
 from mrcnn_edu.widgets.common import Widget, bundle
 
 if TYPE_CHECKING:

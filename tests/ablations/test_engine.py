@@ -31,7 +31,7 @@ from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.config import difference
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train import train
+from mrcnn_edu.training.train import train
 
 SMOKE = PROFILES["smoke"]
 

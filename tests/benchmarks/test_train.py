@@ -9,8 +9,8 @@ from benchmarks import train
 from benchmarks.train import ReferenceSet, hours_of_1x, race
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.rehearsal import write_rehearsal
-from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.batches import read_sample
+from mrcnn_edu.training.config import TrainConfig
 
 
 def test_the_reference_set_flips_image_boxes_and_masks_together(tmp_path):

@@ -75,7 +75,7 @@ def test_keypoints_are_pycocotools(seed, images, classes, objects, detections, l
 def test_many_objects_and_any_number_of_threads(iou_type, threads, monkeypatch):
     """Hundreds in a few images, above every limit; several threads give the same arrays."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr("mrcnn_edu.roi.threads.SMALLEST_SHARE", 1)
+    monkeypatch.setattr("mrcnn_edu.kernels.threads.SMALLEST_SHARE", 1)
     check(7, iou_type, 4, 2, 120, 1500)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.ops import FrozenBatchNorm2d
 
 from mrcnn_edu.anchors import pyramid_anchors
-from mrcnn_edu.nn.box_head import RoISample, box_losses, sample_rois
+from mrcnn_edu.nn.box_head import box_losses, sample_rois
 from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.nn.mask_head import MaskHead, mask_loss
@@ -16,6 +16,7 @@ from mrcnn_edu.nn.proposals import propose
 from mrcnn_edu.nn.resnet import build_trunk
 from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import TINY_FPN
+from mrcnn_edu.record import RoISample
 
 SIZES = [(64, 64), (40, 64), (64, 24)]  # inside one padded batch of 64 × 64
 LEVELS = [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]

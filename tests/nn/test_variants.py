@@ -13,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from mrcnn_edu.anchors import cell_anchors, pyramid_anchors
 from mrcnn_edu.masks import crop_to_boxes
 from mrcnn_edu.model import MaskRCNN, positive_rows
-from mrcnn_edu.nn.box_head import RoISample, box_losses, of_class
+from mrcnn_edu.nn.box_head import box_losses, of_class
 from mrcnn_edu.nn.layers import FrozenBatchNorm, conv3x3, group_norm, norm_layer
 from mrcnn_edu.nn.losses import divide
 from mrcnn_edu.nn.mask_head import MLPMaskHead, mask_loss, predicted_class_masks
@@ -21,6 +21,7 @@ from mrcnn_edu.nn.proposals import propose
 from mrcnn_edu.nn.resnet import PLANS, Bottleneck, ResNet
 from mrcnn_edu.nn.rpn import RPNHead, inside, rpn_losses, sample_anchors
 from mrcnn_edu.presets import TINY_C4, TINY_C5, TINY_FPN
+from mrcnn_edu.record import RoISample
 from mrcnn_edu.roi import assign_levels
 from tests.scenes import generators, random_scene
 

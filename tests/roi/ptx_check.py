@@ -10,7 +10,8 @@ from unittest import mock
 
 from numba import cuda, types
 
-from mrcnn_edu.roi import cuda_max, cuda_mean
+from mrcnn_edu.roi.cuda import max as cuda_max
+from mrcnn_edu.roi.cuda import mean as cuda_mean
 
 f2, f4, f8 = types.float16, types.float32, types.float64
 i4, i8, u2, flag = types.int32, types.int64, types.uint16, types.boolean

@@ -11,7 +11,10 @@ os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 import numpy as np
 
-from mrcnn_edu.roi import cuda_axis, cuda_max, cuda_mean, reference
+from mrcnn_edu.roi import reference
+from mrcnn_edu.roi.cuda import device as cuda_axis
+from mrcnn_edu.roi.cuda import max as cuda_max
+from mrcnn_edu.roi.cuda import mean as cuda_mean
 
 N, C, H, W, SIZE, SCALE = 2, 2, 5, 6, (2, 3), 0.5
 BINS = SIZE[0] * SIZE[1]

@@ -14,7 +14,7 @@ from mrcnn_edu.roi import (
     roi_pool,
     roi_warp,
 )
-from mrcnn_edu.roi.kernels import roi_max, roi_mean, roi_pool_max
+from mrcnn_edu.roi.torch_ops import roi_max, roi_mean, roi_pool_max
 
 # float32: the coordinate of a sample is rounded to one part in 2²³ in both, and the slope of
 # random features is a few units a pixel; the sums are in another order.

@@ -10,7 +10,7 @@ from mrcnn_edu.cli import main
 from mrcnn_edu.cli.data import CheckCoco, WriteRehearsal
 from mrcnn_edu.cli.train import Train
 from mrcnn_edu.presets import preset
-from mrcnn_edu.train_config import RECIPES
+from mrcnn_edu.training.config import RECIPES
 from tools.notebooks import ROOT
 
 PAGE = ROOT / "book" / "training_on_coco.md"

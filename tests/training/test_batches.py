@@ -6,8 +6,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize as resize_by_torchvision
 
 from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
-from mrcnn_edu.train_config import TrainConfig
 from mrcnn_edu.training.batches import load_sample, make_batch, read_sample
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import image_generator
 from tests.fake_data import small_config, small_shapes
 

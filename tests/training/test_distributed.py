@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train import train
-from mrcnn_edu.train_config import TrainConfig
-from mrcnn_edu.training.checks import check_division
-from mrcnn_edu.training.distributed import Processes, processes
+from mrcnn_edu.processes import Processes, processes
+from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.refusals import check_division
 from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
+from mrcnn_edu.training.train import train
 from tests.fake_data import small_config, small_shapes
 from tests.training.two_processes import CASES, batch_of, losses_and_gradients
 
@@ -71,8 +71,8 @@ BREAKS_OFF = """
 import dataclasses, sys
 from collections import Counter
 from pathlib import Path
-from mrcnn_edu.train import train
-from mrcnn_edu.training.checks import check_division
+from mrcnn_edu.training.train import train
+from mrcnn_edu.training.refusals import check_division
 from tests.fake_data import Wrapped, small_config, small_shapes
 from tests.training.test_distributed import CONFIG
 

@@ -15,7 +15,7 @@ from mrcnn_edu.data import jpeg
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.write import write_split
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.loader import Loader, WorkerDiedError
 from mrcnn_edu.training.order import make_order
 from tests.fake_data import small_config, small_shapes

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train_config import TrainConfig, recipe
+from mrcnn_edu.training.config import TrainConfig, recipe
 from mrcnn_edu.training.optimizer import make_optimizer, set_rate
 from tests.fake_data import small_config
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import SampleOrder, image_generator, make_order
 from tests.fake_data import Wrapped, small_shapes
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.train_config import RECIPES, TrainConfig, recipe
+from mrcnn_edu.training.config import RECIPES, TrainConfig, recipe
 from mrcnn_edu.training.schedule import count_steps, describe_scaling, learning_rate, scale_to_batch
 
 

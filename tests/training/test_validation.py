@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mrcnn_edu.evaluate import coco_metrics, coco_results
+from mrcnn_edu.evaluation.detect import coco_results
+from mrcnn_edu.evaluation.measure import coco_metrics
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train_config import TrainConfig
-from mrcnn_edu.training.distributed import Processes
+from mrcnn_edu.processes import Processes
+from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.validation import score, validate, validation_losses
 from tests.fake_data import small_config, small_shapes
 

@@ -5,9 +5,10 @@ import sys
 import torch
 
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.train_config import TrainConfig
+from mrcnn_edu.processes import Processes, processes
 from mrcnn_edu.training.batches import Batch, load_sample, make_batch
-from mrcnn_edu.training.distributed import Processes, distribute, processes
+from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.distributed import distribute
 from tests.fake_data import small_config, small_shapes
 
 PLAIN = TrainConfig(flip_probability=0.0)

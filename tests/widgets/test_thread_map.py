@@ -9,7 +9,7 @@ import traitlets
 
 pytest.importorskip("anywidget", reason="widgets need anywidget: pip install anywidget")
 
-from mrcnn_edu.thread_trace import trace
+from mrcnn_edu.pictures.thread_trace import trace
 from mrcnn_edu.widgets import thread_map
 from mrcnn_edu.widgets.thread_map import BINS, CHANNELS, HEIGHT, LAYOUTS, OVER, WIDTH, ThreadMap
 from tests.widgets.node import call, needs_node
@@ -51,7 +51,7 @@ def test_every_output_has_one_thread(over):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("over", OVER)
 def test_sectors_are_those_of_the_library_s_kernel(layout, over):
-    cuda_mean = pytest.importorskip("mrcnn_edu.roi.cuda_mean")
+    cuda_mean = pytest.importorskip("mrcnn_edu.roi.cuda.mean")
     memory = torch.channels_last if layout == "channels last" else torch.contiguous_format
     maps = torch.zeros(1, CHANNELS, HEIGHT, WIDTH).contiguous(memory_format=memory)
     feature = maps.flatten(2).transpose(1, 2).numpy()

@@ -1,0 +1,1 @@
+"""Detecting over a data set, and measuring what was found. Chapter 11."""

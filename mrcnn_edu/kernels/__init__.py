@@ -1,0 +1,1 @@
+"""Numba behind boxes, masks and matching: the fast versions of what stands beside them."""

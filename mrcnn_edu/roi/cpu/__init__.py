@@ -1,0 +1,1 @@
+"""RoI operators on a CPU, compiled by Numba. Chapter 06."""

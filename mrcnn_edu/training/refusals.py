@@ -1,0 +1,63 @@
+"""What is refused before the first step of a run, each in one sentence. Chapter 13."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.processes import Processes
+from mrcnn_edu.training.config import TrainConfig
+
+
+def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
+    """Refuse an empty set, and one of other classes."""
+    if len(dataset) == 0:
+        raise UserError("The training set has no images.")
+    if dataset.num_classes != config.num_classes:
+        names: Sequence[str] = dataset.class_names
+        raise UserError(
+            f"The model has {config.num_classes} classes and the training set "
+            f"{dataset.num_classes} ({', '.join(names[:5])} …). Set num_classes to "
+            f"{dataset.num_classes}."
+        )
+
+
+def check_frozen(config: ModelConfig) -> None:
+    """Refuse to train from scratch what would stay random."""
+    if config.trunk_norm == "frozen_bn" or config.frozen_stages > 0:
+        raise UserError(
+            "This model keeps its normalisation or its first stages as they are, which only makes "
+            "sense with pretrained weights (--weights). To train from scratch use the preset "
+            "tiny_fpn, or trunk_norm='group_norm' and frozen_stages=0."
+        )
+
+
+def check_division(config: TrainConfig, group: Processes) -> None:
+    """Refuse a batch that the processes cannot share evenly."""
+    if config.batch_size % (group.world * config.accumulate):
+        raise UserError(
+            f"{config.batch_size} images a step cannot be divided evenly among {group.world} "
+            f"processes in {config.accumulate} parts each. Choose --batch-size and --accumulate "
+            "so that they can."
+        )
+
+
+def check_skipping(config: TrainConfig, model: nn.Module) -> None:
+    """Refuse to leave steps out where a layer would remember them."""
+    if config.skip_nonfinite and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        raise UserError(
+            "skip_nonfinite cannot protect running statistics: a BatchNorm layer would remember "
+            "the NaN of a step that is left out. Set it to 0, or use another normalisation."
+        )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Changes with the images and classes of a data set, so that no run goes on with another."""
+    ids = [dataset.to_category_id(i + 1) for i in range(dataset.num_classes)]
+    content = json.dumps([ids, list(dataset.class_names), list(dataset.image_ids)])
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

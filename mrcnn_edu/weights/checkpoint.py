@@ -1,0 +1,134 @@
+"""Checkpoints: what a run leaves behind, and how it goes on.
+
+Two files, each written whole or not at all:
+
+- ``model.safetensors`` is for using the model: weights, with the configuration, the classes and the
+  step in its header. One file is all that ``evaluate`` and ``predict`` need.
+- ``state.pt`` is for going on: raw and averaged weights, optimiser and step. It is read with
+  ``weights_only=True``, so a file from a stranger cannot run code.
+
+Chapter 13.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from mrcnn_edu.config import ModelConfig, from_json, to_json
+from mrcnn_edu.errors import UserError
+from mrcnn_edu.files import write_atomically
+from mrcnn_edu.model import MaskRCNN
+
+FORMAT = "mrcnn_edu 1"
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A model's classes: label i, counted from 1, has ``ids[i − 1]`` and ``names[i − 1]``."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What is in a ``model.safetensors``."""
+
+    model: MaskRCNN
+    categories: Categories
+    step: int
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    weights: dict[str, torch.Tensor],
+    config: ModelConfig,
+    categories: Categories,
+    step: int,
+) -> None:
+    """Write weights and all that is needed to use them as one safetensors file.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        "model_config": to_json(config),
+        "categories": json.dumps({"ids": categories.ids, "names": categories.names}),
+        "step": str(step),
+    }
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    write(path, safetensors.torch.save(contiguous, header))
+
+
+def load_model(path: str | os.PathLike[str]) -> LoadedModel:
+    """Build the model that is stored in ``path``, in eval mode.
+
+    Raises:
+        UserError: the file is missing, truncated, not one of ours, or its weights do not fit its
+            configuration; the message says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"There is no checkpoint {path}. Train one first, for example with "
+            "`mrcnn-edu quickstart`, or name an existing model.safetensors."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path} cannot be read as safetensors ({error}). The file is damaged or was cut "
+            "short: copy it again, or train again from the run's state.pt."
+        ) from error
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is a safetensors file, but not one that mrcnn_edu wrote (its header has no "
+            f"format {FORMAT!r}). Name a model.safetensors from a run folder."
+        )
+    config = from_json(ModelConfig, header["model_config"])
+    model = MaskRCNN(config)
+    problems = weight_problems(model.state_dict(), weights)
+    if problems:
+        raise UserError(
+            f"The weights in {path} do not fit the configuration in its header: {problems}."
+        )
+    model.load_state_dict(weights)
+    stored = json.loads(header["categories"])
+    categories = Categories(tuple(stored["ids"]), tuple(stored["names"]))
+    return LoadedModel(model.eval(), categories, int(header["step"]))
+
+
+def weight_problems(
+    expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], at_most: int = 5
+) -> str:
+    """Name the tensors that are missing, extra or of another shape; empty if all fit."""
+    missing = [f"{n} is missing" for n in expected if n not in found]
+    extra = [f"{n} is not part of the model" for n in found if n not in expected]
+    shapes = [
+        f"{n} is {tuple(found[n].shape)} instead of {tuple(expected[n].shape)}"
+        for n in expected
+        if n in found and found[n].shape != expected[n].shape
+    ]
+    problems = missing + extra + shapes
+    more = [f"and {len(problems) - at_most} more"] if len(problems) > at_most else []
+    return "; ".join(problems[:at_most] + more)
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path} ({error}). Free some space or choose a folder you may write to "
+            "with --out; what was saved before is untouched."
+        ) from error
