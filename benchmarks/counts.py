@@ -5,7 +5,7 @@
 Counted on the meta device: shapes without memory or time. An image of 800 × 1088 pixels (800 × 1066
 padded), detectron2's number of proposals in the box head and 100 detections in the others;
 multiply-adds of convolutions and matrix products as torch.utils.flop_counter sees them, halved.
-Trunks' norms, RoIAlign, NMS and pasting are not in it. Writes results/counts.json.
+Backbones' norms, RoIAlign, NMS and pasting are not in it. Writes results/counts.json.
 """
 
 from typing import Any
@@ -51,10 +51,10 @@ def count(config: ModelConfig, image: tuple[int, int]) -> dict[str, Any]:
     with torch.device("meta"), torch.no_grad():
         model = MaskRCNN(config).eval()
         gmac: dict[str, float] = {}
-        gmac["trunk"], maps = multiply_adds(model.trunk, torch.zeros(1, 3, *image))
+        gmac["backbone"], maps = multiply_adds(model.backbone, torch.zeros(1, 3, *image))
         pyramid = maps[-1:]
-        if model.fpn is not None:
-            gmac["pyramid"], pyramid = multiply_adds(model.fpn, maps)
+        if model.neck.fpn is not None:
+            gmac["pyramid"], pyramid = multiply_adds(model.neck, maps)
         gmac["RPN"], _ = multiply_adds(model.rpn, pyramid)
         channels, c = pyramid[0].shape[1], config
         heads = [("box head", model.box_head, c.rpn_top_after_nms[1], c.box_pool)]
@@ -92,7 +92,7 @@ def main() -> None:
             "published": round(m["published"]["parameters"] / 1e6, 2) if m["published"] else "–",
             "GMAC": m["gmac_total"],
             "published GMAC": (m["published"] or {}).get("gmac", "–"),
-            **{part: m["gmac"].get(part, 0.0) for part in ("trunk", "RPN", "box head")},
+            **{part: m["gmac"].get(part, 0.0) for part in ("backbone", "RPN", "box head")},
         }
         for name, m in models.items()
     ]

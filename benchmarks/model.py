@@ -9,8 +9,8 @@ trained model on a busy image. Inference goes from the image to masks of the ima
 what torchvision's model returns. A training step is forward, losses, backward and SGD, on two
 images with ten objects each. Calls of both are interleaved. A second table says where our time
 goes. Before timing, the detections are compared. With --compile our model runs against a copy
-whose trunk, pyramid and heads are compiled, as `mrcnn-edu train --compile` does; compiling, which
-takes minutes, is timed apart.
+whose backbone, pyramid and heads are compiled, as `mrcnn-edu train --compile` does; compiling,
+which takes minutes, is timed apart.
 """
 
 import argparse
@@ -152,8 +152,8 @@ class Race:
         m, c, clock = self.ours.eval(), self.ours.config, Clock(self.wait)
         with self.precision():
             batch, _ = clock("batch", lambda: m.batch(self.images[:1]))
-            maps = clock("trunk", lambda: m.trunk(batch))
-            pyramid = clock("pyramid", lambda: m.fpn(maps))
+            maps = clock("backbone", lambda: m.backbone(batch))
+            pyramid = clock("pyramid", lambda: m.neck(maps))
             clock("RPN head", lambda: m.rpn(pyramid))
             record = m(self.images[:1])
             clock.restart()
@@ -171,7 +171,7 @@ class Race:
         m, c, clock = self.ours.train(), self.ours.config, Clock(self.wait)
         gt = [t["boxes"] for t in self.targets]
         with self.precision():
-            record = clock("trunk, pyramid, RPN head", lambda: m(self.images))
+            record = clock("backbone, pyramid, RPN head", lambda: m(self.images))
             anchors = torch.cat(record.anchors)
             losses = clock(
                 "RPN targets and losses",

@@ -2,7 +2,7 @@
 
 Trains ours for the quickstart's number of steps, then torchvision's for as many seconds, on the
 same images in the same order, and measures both on the 200 validation images. Both have the same
-trunk, pyramid, heads (torchvision's own head classes, of the same sizes and norms), anchors,
+backbone, pyramid, heads (torchvision's own head classes, of the same sizes and norms), anchors,
 sample sizes, proposal counts, optimiser and cosine schedule; torchvision's schedule runs over
 time, so that it too ends at a rate of zero. What differs is the code: operators, alignment, mask
 targets and pasting.
@@ -56,15 +56,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Backbone(nn.Module):
-    """Our trunk and pyramid, as torchvision wants them."""
+    """Our backbone and pyramid, as torchvision wants them."""
 
     def __init__(self, model: MaskRCNN) -> None:
         super().__init__()
-        self.trunk, self.fpn = model.trunk, model.fpn
+        self.backbone, self.neck = model.backbone, model.neck
         self.out_channels = model.config.fpn_channels
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        return OrderedDict(zip(("0", "1", "2", "3", "pool"), self.fpn(self.trunk(x)), strict=True))
+        pyramid = self.neck(self.backbone(x))
+        return OrderedDict(zip(("0", "1", "2", "3", "pool"), pyramid, strict=True))
 
 
 def torchvision_model(c: ModelConfig) -> TorchvisionMaskRCNN:

@@ -38,7 +38,7 @@ def draw() -> Figure:
         return figure.add_axes((x / SIZE[0], y / SIZE[1], side / SIZE[0], side / SIZE[1]))
 
     show_image(panel(0.05, 1.4, 0.95), image)
-    for x, maps in ((1.3, record.trunk_maps), (2.25, record.pyramid)):
+    for x, maps in ((1.3, record.backbone_maps), (2.25, record.pyramid)):
         for level, side in enumerate((0.75, 0.55, 0.4, 0.28)):
             y = 0.55 + sum((0.75, 0.55, 0.4, 0.28)[:level]) + 0.08 * level
             axis = panel(x + (0.75 - side) / 2, y, side)
@@ -66,7 +66,7 @@ def draw() -> Figure:
     page.text(5.2, 1.615, "corrected boxes", ha="left", va="center", fontsize=7, color="0.35")
     for x, name, shape in (
         (0.52, "image", "[3, H, W]"),
-        (1.67, "trunk", "C2 to C5"),
+        (1.67, "backbone", "C2 to C5"),
         (2.62, "pyramid", "P2 to P6"),
         (3.72, "RPN", "[A, 4] → [R, 4]"),
         (4.69, "RoIAlign", "7×7, 14×14"),

@@ -1,4 +1,4 @@
-"""Chapter 02: the trunk's maps C2 to C5 and the pyramid's P2 to P5 of one image."""
+"""Chapter 02: the backbone's maps C2 to C5 and the pyramid's P2 to P5 of one image."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ def draw() -> Figure:
     axes[1, 0].text(
         0.5, 0.5, "length of the\nfeature vector\nof each cell", ha="center", va="center"
     )
-    for column, (trunk, pyramid) in enumerate(
-        zip(record.trunk_maps, record.pyramid[:4], strict=True), start=1
+    for column, (backbone, pyramid) in enumerate(
+        zip(record.backbone_maps, record.pyramid[:4], strict=True), start=1
     ):
-        for row, (letter, maps) in enumerate((("C", trunk), ("P", pyramid))):
+        for row, (letter, maps) in enumerate((("C", backbone), ("P", pyramid))):
             title = f"{letter}{column + 1}, {maps.shape[-2]} × {maps.shape[-1]}"
             show_image(axes[row, column], _lengths(maps), title, cmap="viridis")
     return figure

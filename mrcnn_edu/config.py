@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mrcnn_edu.errors import UserError
 
-Trunk = Literal[
+Backbone = Literal[
     "resnet50",
     "resnet101",
     "resnext101_32x8d",
@@ -26,6 +26,9 @@ Trunk = Literal[
     "tiny_grouped",
 ]
 RoIOp = Literal["align", "pool", "warp"]
+
+# Names that fields had in files of commit 73924fa and before.
+_RENAMED = {"trunk": "backbone", "trunk_norm": "backbone_norm"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class ModelConfig:
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     size_multiple: int = 32
 
-    # Trunk: C2, C3, C4, C5 have strides 4, 8, 16, 32.
-    trunk: Trunk = "resnet50"
-    trunk_norm: Literal["frozen_bn", "batch_norm", "sync_bn", "group_norm"] = "frozen_bn"
+    # Backbone: C2, C3, C4, C5 have strides 4, 8, 16, 32.
+    backbone: Backbone = "resnet50"
+    backbone_norm: Literal["frozen_bn", "batch_norm", "sync_bn", "group_norm"] = "frozen_bn"
     frozen_bn_eps: float = 1e-5  # torchvision's COCO_V1 weights want 0
     stride_in: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck; the 2015 ResNet has it in the 1×1
     frozen_stages: int = 2  # the stem and res2 keep their weights
@@ -163,7 +166,7 @@ def from_json(cls: type, text: str) -> Any:
     Raises:
         UserError: a field is unknown; the message names it and the nearest one that exists.
     """
-    values = json.loads(text)
+    values = current_fields(json.loads(text))
     known = {field.name for field in dataclasses.fields(cls)}
     for name in values:
         if name not in known:
@@ -173,6 +176,11 @@ def from_json(cls: type, text: str) -> Any:
             )
     lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return cls(**lists_to_tuples)
+
+
+def current_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a stored configuration under the names that they have today."""
+    return {_RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def difference(a: Any, b: Any) -> dict[str, tuple]:

@@ -1,10 +1,10 @@
 """Mask R-CNN, whole: images go in, a record of every stage comes out.
 
-The forward pass runs the trunk, the neck and the RPN, and keeps each result in a :class:`Record`.
-What is done with it afterwards is a method, not a mode of the module:
-``losses(record, targets, generators)`` samples RoIs and returns the losses of the paper (§3),
-``detect(record)`` returns the record completed with proposals and detections. ``train()`` and
-``eval()`` only change normalisation layers, so a validation loss is one call. Chapter 10.
+The forward pass runs backbone, neck and RPN, and keeps each result in a :class:`Record`. What is
+done with it afterwards is a method, not a mode of the module: ``losses(record, targets,
+generators)`` samples RoIs and returns the losses of the paper (§3), ``detect(record)`` returns the
+record completed with proposals and detections. ``train()`` and ``eval()`` only change normalisation
+layers, so a validation loss is one call. Chapter 10.
 """
 
 import dataclasses
@@ -15,17 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.nn.box_head import box_losses, build_box_head, sample_rois
 from mrcnn_edu.nn.detections import BoxDetections, select_detections
-from mrcnn_edu.nn.fpn import FPN
 from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
 from mrcnn_edu.nn.layers import norm_layer
 from mrcnn_edu.nn.losses import Average, divide, identity
 from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
+from mrcnn_edu.nn.neck import build_neck
 from mrcnn_edu.nn.proposals import propose
-from mrcnn_edu.nn.resnet import build_trunk
+from mrcnn_edu.nn.resnet import build_backbone
 from mrcnn_edu.nn.roi_layer import pool_rois
 from mrcnn_edu.nn.rpn import RPNHead, rpn_losses
 from mrcnn_edu.record import Detections, Proposals, Record, RoISample
@@ -41,21 +40,17 @@ class MaskRCNN(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.trunk, self.res5, trunk_channels = build_trunk(c)  # res5 is an identity but with c4
+        # res5 is an identity but with c4
+        self.backbone, self.res5, backbone_channels = build_backbone(c)
         norm = norm_layer(c.head_norm, c.frozen_bn_eps)
-        if c.neck == "fpn":
-            lateral_norm = norm if c.lateral_norm else None
-            self.fpn: FPN | None = FPN(trunk_channels, c.fpn_channels, norm, lateral_norm)
-            self.strides = [4, 8, 16, 32, 64]
-            channels = roi_channels = c.fpn_channels
-            anchors_per_cell = len(c.anchor_ratios)
-        else:
-            self.fpn = None
-            self.strides = [16 if c.neck == "c4" else 32]
-            channels = trunk_channels[2 if c.neck == "c4" else 3]
-            roi_channels = trunk_channels[3]  # C5, or what res5 makes of a RoI
-            anchors_per_cell = len(c.anchor_sizes) * len(c.anchor_ratios)
-        self.rpn = RPNHead(channels, anchors_per_cell, c.rpn_convs, c.rpn_classifier == "softmax")
+        self.neck = build_neck(c, backbone_channels)
+        roi_channels = self.neck.channels if c.neck == "fpn" else backbone_channels[3]
+        self.rpn = RPNHead(
+            self.neck.channels,
+            self.neck.anchors_per_cell,
+            c.rpn_convs,
+            c.rpn_classifier == "softmax",
+        )
         self.box_head = build_box_head(c, roi_channels, norm)
         self.mask_head = build_mask_head(c, roi_channels, norm)
         self.keypoint_head = (
@@ -66,7 +61,7 @@ class MaskRCNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Sequence[Tensor]) -> Record:
-        """Run trunk, neck and RPN.
+        """Run backbone, neck and RPN.
 
         Args:
             images: each [3, H, W], RGB in 0..1, of any sizes.
@@ -78,20 +73,11 @@ class MaskRCNN(nn.Module):
             ValueError: an image is not a float tensor [3, H, W].
         """
         batch, sizes = self.batch(images)  # [N, 3, H, W]
-        trunk_maps = self.trunk(batch)
-        pyramid = trunk_maps[-1:] if self.fpn is None else self.fpn(trunk_maps)
+        backbone_maps = self.backbone(batch)
+        pyramid = self.neck(backbone_maps)
         objectness, deltas = self.rpn(pyramid)
-        anchor_sizes = self.config.anchor_sizes
-        anchors = pyramid_anchors(
-            [anchor_sizes] if self.fpn is None else [(size,) for size in anchor_sizes],
-            self.config.anchor_ratios,
-            [(p.shape[2], p.shape[3]) for p in pyramid],
-            (batch.shape[2], batch.shape[3]),
-            self.config.anchor_rounding,
-            batch.device,
-            self.strides if self.config.anchor_stride == "level" else None,
-        )
-        return Record(batch, sizes, trunk_maps, pyramid, anchors, objectness, deltas)
+        anchors = self.neck.anchors(pyramid, (batch.shape[2], batch.shape[3]))
+        return Record(batch, sizes, backbone_maps, pyramid, anchors, objectness, deltas)
 
     def batch(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalise images and pad them right and below to one size.
@@ -248,9 +234,9 @@ class MaskRCNN(nn.Module):
 
         The heads read P2 to P5; P6 serves the largest anchors only (Lin et al. 2017, §4.1).
         """
-        levels = slice(0, 4 if self.fpn is not None else 1)
-        scales = [1 / stride for stride in self.strides[levels]]
-        return pool_rois(record.pyramid[levels], rois, size, scales, self.config)
+        levels = self.neck.roi_levels
+        scales = [1 / stride for stride in self.neck.strides[:levels]]
+        return pool_rois(record.pyramid[:levels], rois, size, scales, self.config)
 
 
 def positive_rows(samples: Sequence[RoISample]) -> Tensor:

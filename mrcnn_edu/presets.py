@@ -1,8 +1,8 @@
 """The models of the paper by name, each in the dialect of the code it should equal.
 
-A preset says what is built (trunk, neck, heads). A dialect says how one code base does what papers
-leave open: rounding, alignment, counts of proposals, β. ``preset("r50_fpn", "detectron2")`` is
-detectron2's R50-FPN. The sources of every value are detectron2's ``configs/``, torchvision's
+A preset says what is built (backbone, neck, heads). A dialect says how one code base does what
+papers leave open: rounding, alignment, counts of proposals, β. ``preset("r50_fpn", "detectron2")``
+is detectron2's R50-FPN. The sources of every value are detectron2's ``configs/``, torchvision's
 ``models/detection/`` and, for the paper, its text and then Detectron's configurations. What each
 difference costs is in the book's appendix B. Chapter 10.
 
@@ -28,7 +28,7 @@ KEYPOINT = dataclasses.replace(FASTER, num_classes=1, keypoints=17)
 # torchvision's second recipe (Li et al. 2021): normalisation everywhere, deeper heads.
 R50_FPN_V2 = dataclasses.replace(
     R50_FPN,
-    trunk_norm="batch_norm",
+    backbone_norm="batch_norm",
     head_norm="batch_norm",
     rpn_convs=2,
     box_convs=4,
@@ -41,8 +41,8 @@ TINY_FPN = ModelConfig(
     short_side=192,  # Shapes has 128: enlarged, an object of 8 pixels covers nine cells of P2
     long_side=192,
     resize_rounding="nearest",
-    trunk="tiny",
-    trunk_norm="group_norm",
+    backbone="tiny",
+    backbone_norm="group_norm",
     frozen_stages=0,  # there is nothing pretrained to keep
     fpn_channels=48,
     head_norm="group_norm",
@@ -67,12 +67,12 @@ TINY_C5 = dataclasses.replace(TINY_FPN, neck="c5")
 
 PRESETS: dict[str, ModelConfig] = {
     "r50_c4": C4,
-    "r101_c4": dataclasses.replace(C4, trunk="resnet101"),
+    "r101_c4": dataclasses.replace(C4, backbone="resnet101"),
     "r50_c5": C5,
     "r50_fpn": R50_FPN,
-    "r101_fpn": dataclasses.replace(R50_FPN, trunk="resnet101"),
-    "x101_fpn": dataclasses.replace(R50_FPN, trunk="resnext101_32x8d"),
-    "x101_64x4d_fpn": dataclasses.replace(R50_FPN, trunk="resnext101_64x4d"),
+    "r101_fpn": dataclasses.replace(R50_FPN, backbone="resnet101"),
+    "x101_fpn": dataclasses.replace(R50_FPN, backbone="resnext101_32x8d"),
+    "x101_64x4d_fpn": dataclasses.replace(R50_FPN, backbone="resnext101_64x4d"),
     "r50_fpn_v2": R50_FPN_V2,
     "faster_r50_fpn": FASTER,
     "faster_r50_fpn_v2": dataclasses.replace(R50_FPN_V2, mask_head="none"),
@@ -156,7 +156,7 @@ def preset(name: str, dialect: Dialect | None = None) -> ModelConfig:
         raise UserError(f"{name} is torchvision's own recipe and exists in no other dialect.")
     habits = _DETECTRON2 if dialect == "detectron2" else _PAPER
     changes = habits | _COUNTS[dialect, config.neck == "fpn"]
-    if config.trunk in ("resnet50", "resnet101"):
+    if config.backbone in ("resnet50", "resnet101"):
         changes["stride_in"] = "1x1"  # the ImageNet weights of MSRA; ResNeXt has it in the 3×3
     if config.keypoints and dialect == "detectron2":
         changes |= {"rpn_top_after_nms": (1500, 1000), "box_smooth_l1_beta": 0.5}

@@ -52,7 +52,7 @@ class Record:
 
     images: Tensor  # [N, 3, H, W], normalised and padded
     image_sizes: list[tuple[int, int]]  # (height, width) of each image without padding
-    trunk_maps: list[Tensor]  # C2 … C5; C2 … C4 with neck c4
+    backbone_maps: list[Tensor]  # C2 … C5; C2 … C4 with neck c4
     pyramid: list[Tensor]  # P2 … P6, [N, C, H_l, W_l]; the one map C4 or C5 with another neck
     anchors: list[Tensor]  # one [A_l, 4] for each level
     objectness: Tensor  # [N, A] logits, A the sum of all A_l

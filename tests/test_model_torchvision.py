@@ -55,7 +55,12 @@ def case(preset: str, sizes: list[tuple[int, int]], objects: list[int], **change
 
 
 # Small enough for float64, see the last test.
-TRAINED_BN = {"trunk_norm": "batch_norm", "frozen_stages": 0, "short_side": 128, "long_side": 160}
+TRAINED_BN = {
+    "backbone_norm": "batch_norm",
+    "frozen_stages": 0,
+    "short_side": 128,
+    "long_side": 160,
+}
 CASES = {
     "v1": case("r50_fpn", [(160, 224), (224, 160), (160, 192)], [4, 0, 9]),
     "v1, eps 0": case("r50_fpn", [(192, 160)], [3], frozen_bn_eps=0.0),
@@ -264,7 +269,7 @@ def test_losses_and_all_gradients(this, monkeypatch):
     gradients of the first layers, so those models are compared in float64.
     """
     ours, theirs, c, images = this.ours, this.theirs, this.config, this.images
-    exact = c.trunk_norm == "batch_norm"
+    exact = c.backbone_norm == "batch_norm"
     if exact:
         ours, theirs, images = ours.double(), theirs.double(), [x.double() for x in images]
     targets = [

@@ -39,7 +39,7 @@ DETECTRON2 = {
         "anchor_sizes": (32, 64, 128, 256, 512),
         "size_multiple": 1,
     },
-    "x101_fpn": {"stride_in": "3x3", "trunk": "resnext101_32x8d"},
+    "x101_fpn": {"stride_in": "3x3", "backbone": "resnext101_32x8d"},
     "keypoint_r50_fpn": {
         "num_classes": 1,
         "keypoints": 17,
@@ -122,7 +122,7 @@ def test_every_model_can_be_built(name, dialect):
     shapes = {k: v.shape for k, v in model.state_dict().items()}
     assert shapes == {k: v.shape for k, v in plain.state_dict().items()}
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
-    assert all(n.startswith(("trunk.stem.", "trunk.stages.0.")) for n in frozen)
+    assert all(n.startswith(("backbone.stem.", "backbone.stages.0.")) for n in frozen)
     assert bool(frozen) == (not name.startswith("tiny"))
 
 

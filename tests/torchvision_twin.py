@@ -14,14 +14,14 @@ from mrcnn_edu.matching import BELOW, BETWEEN, sample_balanced
 from mrcnn_edu.model import MaskRCNN
 
 RENAMES = (
-    (r"^trunk\.stem\.0\.", r"backbone.body.conv1."),
-    (r"^trunk\.stem\.1\.", r"backbone.body.bn1."),
-    (r"^trunk\.stages\.0\.", r"backbone.body.layer1."),
-    (r"^trunk\.stages\.1\.", r"backbone.body.layer2."),
-    (r"^trunk\.stages\.2\.", r"backbone.body.layer3."),
-    (r"^trunk\.stages\.3\.", r"backbone.body.layer4."),
-    (r"^fpn\.lateral\.", r"backbone.fpn.inner_blocks."),
-    (r"^fpn\.output\.", r"backbone.fpn.layer_blocks."),
+    (r"^backbone\.stem\.0\.", r"backbone.body.conv1."),
+    (r"^backbone\.stem\.1\.", r"backbone.body.bn1."),
+    (r"^backbone\.stages\.0\.", r"backbone.body.layer1."),
+    (r"^backbone\.stages\.1\.", r"backbone.body.layer2."),
+    (r"^backbone\.stages\.2\.", r"backbone.body.layer3."),
+    (r"^backbone\.stages\.3\.", r"backbone.body.layer4."),
+    (r"^neck\.fpn\.lateral\.", r"backbone.fpn.inner_blocks."),
+    (r"^neck\.fpn\.output\.", r"backbone.fpn.layer_blocks."),
     (r"^rpn\.convs\.(\d)\.", r"rpn.head.conv.\1.0."),
     (r"^rpn\.objectness\.", r"rpn.head.cls_logits."),
     (r"^rpn\.deltas\.", r"rpn.head.bbox_pred."),
@@ -67,7 +67,7 @@ def twin_of(model: MaskRCNN) -> nn.Module:
         "box_batch_size_per_image": c.box_samples,
         "box_detections_per_img": c.detections_per_image,
     }
-    if c.trunk_norm == "batch_norm":
+    if c.backbone_norm == "batch_norm":
         build = (
             detection.maskrcnn_resnet50_fpn_v2 if c.box_convs else detection.maskrcnn_resnet50_fpn
         )

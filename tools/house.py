@@ -41,7 +41,7 @@ FLOORS: list[list[Part]] = [
     [Part("kernels", "Numba behind boxes, masks and matching", "01, 03, 09")],
     [
         Part("boxes", "area, IoU, encode and decode, clip, non-maximum suppression", "01"),
-        Part("masks", "polygons, bitmaps, run-lengths; crop to a RoI, paste to the image", "09, 12"),
+        Part("masks", "polygons, bitmaps, run-lengths; crop to a RoI, paste to an image", "09, 12"),
         Part("anchors", "cell anchors, grids, levels", "03"),
         Part("matching", "matcher and balanced sampler", "03, 04"),
     ],
@@ -57,7 +57,7 @@ FLOORS: list[list[Part]] = [
     [
         Part("data", "COCO files, the generated Shapes set, transforms, checks", "12"),
         Part("coco_ap", "average precision and recall from scratch; what mistakes cost", "11"),
-        Part("weights", "checkpoints; torchvision's, detectron2's and ImageNet's, read safely", "13"),
+        Part("weights", "checkpoints; torchvision's, detectron2's, ImageNet's, read safely", "13"),
         Part("pictures", "detections over an image, curves, what every chapter shows", "all"),
     ],
     [Part("evaluation", "detecting over a data set, COCO's numbers, reports", "11")],

@@ -50,8 +50,9 @@ def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int
     rest = (profile.training_images, profile.validation_images, profile.shapes_for(data))
     if not table.shared_proposals:
         return Run(data, model, train, *rest)
-    # First trunk and RPN alone: without RoIs there is no gradient from any head. Then the trunk
-    # stays, and with no clipping over all gradients the RPN learns the same whatever the heads do.
+    # First backbone and RPN alone: without RoIs there is no gradient from any head. Then the
+    # backbone stays, and with no clipping over all gradients the RPN learns the same whatever the
+    # heads do.
     train = dataclasses.replace(train, clip_gradient_norm=0.0)
     rpn_only = dataclasses.replace(profile.model(table.arms[0].config(), data), box_samples=0)
     first = Run(data, rpn_only, train, *rest)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
-from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.config import ModelConfig, current_fields
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.evaluation.detect import coco_results
@@ -32,13 +32,14 @@ from mrcnn_edu.training.run_folder import MODEL, STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
 from mrcnn_edu.training.state import load_state
 from mrcnn_edu.training.train import train
+from mrcnn_edu.weights.layout import current_names
 
 
 @dataclass(frozen=True)
 class Run:
     """What decides about the outcome of a run, but for the code and the machine.
 
-    ``first`` is a run whose weights this one begins with; its trunk then stays as it is, so that
+    ``first`` is a run whose weights this one begins with; its backbone then stays as it is, so that
     all runs that share it have the same features and the same proposals.
     """
 
@@ -93,7 +94,7 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
     found = dict(config)
     for part, default in _DEFAULTS.items():
         if config.get(part) is not None:
-            found[part] = default | config[part]
+            found[part] = default | current_fields(config[part])
     if config.get("first") is not None:
         found["first"] = _completed(config["first"])
     return found
@@ -157,7 +158,7 @@ def _first_weights(
     """The weights of a first stage, trained if they are not there."""
     folder = work / first.name
     train(first.model, first.train, training, folder, device, progress=False)
-    return load_file(folder / MODEL)
+    return current_names(load_file(folder / MODEL))
 
 
 def _median(values: list[float]) -> float:

@@ -71,7 +71,7 @@ class Table:
     data: tuple[DataName, ...] = ("shapes",)
     source: str = ""  # of the published numbers; empty where there are none
     note: str = ""  # how our experiment differs
-    shared_proposals: bool = False  # trunk and RPN are trained first, the same for all arms
+    shared_proposals: bool = False  # backbone and RPN are trained first, the same for all arms
 
     def __post_init__(self) -> None:
         """Refuse effects on arms or metrics that do not exist."""

@@ -38,16 +38,16 @@ TABLES = (
     Table(
         "2a",
         "Backbones",
-        "Deeper trunks and feature pyramids are better.",
+        "Deeper backbones and feature pyramids are better.",
         (
             Arm("C4", "tiny_c4", published=_published(mask=30.3)),
-            Arm("deeper C4", "tiny_c4", {"trunk": "tiny_deep"}, _published(mask=32.7)),
+            Arm("deeper C4", "tiny_c4", {"backbone": "tiny_deep"}, _published(mask=32.7)),
             Arm("FPN", "tiny_fpn", published=_published(mask=33.6)),
-            Arm("deeper FPN", "tiny_fpn", {"trunk": "tiny_deep"}, _published(mask=35.4)),
+            Arm("deeper FPN", "tiny_fpn", {"backbone": "tiny_deep"}, _published(mask=35.4)),
             Arm(
                 "deeper grouped FPN",
                 "tiny_fpn",
-                {"trunk": "tiny_grouped"},
+                {"backbone": "tiny_grouped"},
                 _published(mask=36.7),
             ),
         ),
@@ -59,7 +59,7 @@ TABLES = (
         ),
         ("box AP", "mask AP"),
         source=f"{PAPER}, table 2a: R50-C4, R101-C4, R50-FPN, R101-FPN, X101-FPN",
-        note="Trunks of one and of two blocks a stage stand for ResNet-50 and -101.",
+        note="Backbones of one and of two blocks a stage stand for ResNet-50 and -101.",
     ),
     Table(
         "2b",
@@ -126,7 +126,7 @@ TABLES = (
         ),
         ("box AP", "mask AP", "mask AP75"),
         source=f"{PAPER}, table 2c, R50-C4",
-        note="Trunk and RPN are trained without heads first; then the trunk stays as it is.",
+        note="Backbone and RPN are trained without heads first; then the backbone stays as it is.",
         shared_proposals=True,
     ),
     Table(
@@ -258,7 +258,9 @@ TABLES = (
             Arm("adaptive samples", "tiny_fpn", {"roi_sampling_ratio": 0}),
             Arm("masks 14 × 14", "tiny_fpn", {"mask_pool": 7}),
             Arm("masks 56 × 56", "tiny_fpn", {"mask_pool": 28}),
-            Arm("BatchNorm", "tiny_fpn", {"trunk_norm": "batch_norm", "head_norm": "batch_norm"}),
+            Arm(
+                "BatchNorm", "tiny_fpn", {"backbone_norm": "batch_norm", "head_norm": "batch_norm"}
+            ),
             Arm("positives 1:1", "tiny_fpn", {"box_positive_fraction": 0.5}),
         ),
         (

@@ -37,7 +37,7 @@ class Config:
             for name, config in PRESETS.items():
                 mask = "" if config.mask_head == "none" else f", {config.mask_head} masks"
                 joints = f", {config.keypoints} keypoints" if config.keypoints else ""
-                console.print(f"{name:18} {config.trunk}, {config.neck}{mask}{joints}")
+                console.print(f"{name:18} {config.backbone}, {config.neck}{mask}{joints}")
             return
         config = preset(self.name, self.dialect)
         if self.against is None and self.against_dialect is None:

@@ -51,7 +51,7 @@ class Train:
     val_annotations: Path | None = None
     """COCO instances JSON that belongs to them."""
     weights: str | None = None
-    """Begin from torchvision (its detector), imagenet (its trunk), or a file of known weights."""
+    """Begin from torchvision (its detector), imagenet (its backbone), or a file of weights."""
     train: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     short_side: int | None = None
     """Scale images to this shorter side; 0 takes them as they are. Default: the preset's."""

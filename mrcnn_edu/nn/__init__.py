@@ -1,1 +1,1 @@
-"""The networks: trunk, feature pyramid, region proposals, box head and mask head."""
+"""The networks: backbone, feature pyramid, region proposals, box head and mask head."""

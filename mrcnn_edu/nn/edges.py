@@ -1,6 +1,6 @@
 """Features with weights made by hand: how strongly a picture shows edges of each direction.
 
-In: an image. Out: a feature map at any stride. A trained trunk answers to parts of objects; its
+In: an image. Out: a feature map at any stride. A trained backbone answers to parts of objects; its
 first layer answers to edges, much like this one. Chapters use it where real features are needed
 and no trained weights are at hand: nothing is learned, nothing is downloaded. Chapter 05.
 """

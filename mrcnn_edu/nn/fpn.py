@@ -1,8 +1,8 @@
 """Feature pyramid network: C2 to C5 go in, P2 to P6 come out, all with the same channels.
 
-Lin et al. (2017), §3: each trunk map passes a 1×1 convolution, is added to the coarser level above
-it enlarged twofold, and passes a 3×3 convolution. P6, for the largest anchors, is P5 subsampled
-(their footnote 1). Chapter 02.
+Lin et al. (2017), §3: each map of the backbone passes a 1×1 convolution, is added to the coarser
+level above it enlarged twofold, and passes a 3×3 convolution. P6, for the largest anchors, is P5
+subsampled (their footnote 1). Chapter 02.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mrcnn_edu.nn.layers import ConvNorm, Norm, conv3x3
 
 
 class FPN(nn.Module):
-    """The pyramid over four trunk maps.
+    """The pyramid over four backbone maps.
 
     Args:
         in_channels: channels of C2, C3, C4 and C5.

@@ -1,4 +1,4 @@
-"""Convolutions with their normalisation: the bricks of trunk, pyramid and heads.
+"""Convolutions with their normalisation: the bricks of backbone, pyramid and heads.
 
 Four norms, chosen by name in the configuration, and :class:`ConvNorm`, a convolution with a norm
 behind it. A frozen batch norm is an affine map, so it is folded into its convolution's weight and

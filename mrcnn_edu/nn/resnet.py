@@ -1,6 +1,6 @@
-"""Residual trunks: an image goes in, feature maps at strides 4, 8, 16 and 32 come out.
+"""Residual backbones: an image goes in, feature maps at strides 4, 8, 16 and 32 come out.
 
-One class, :class:`ResNet`, with two kinds of block. :func:`build_trunk` makes ResNet-50 and -101
+One class, :class:`ResNet`, with two kinds of block. :func:`build_backbone` makes ResNet-50 and -101
 (He et al. 2015), ResNeXt-101 (Xie et al. 2016), and small ones of the same plan with basic blocks,
 few channels and GroupNorm, for training from scratch with small batches (Wu and He, 2018). Mask
 R-CNN calls the four outputs C2 to C5 (§3, "Network Architecture"). Chapter 02.
@@ -17,7 +17,7 @@ from mrcnn_edu.nn.layers import ConvNorm, Norm, conv_norm, norm_layer
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a trunk, one a stage where there are four."""
+    """The numbers of a backbone, one a stage where there are four."""
 
     depths: tuple[int, int, int, int]  # blocks
     channels: tuple[int, int, int, int]  # of C2, C3, C4, C5
@@ -171,25 +171,25 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
-def build_trunk(config: ModelConfig) -> tuple[ResNet, nn.Module, list[int]]:
-    """The trunk of a configuration, and the stage that runs on each RoI.
+def build_backbone(config: ModelConfig) -> tuple[ResNet, nn.Module, list[int]]:
+    """The backbone of a configuration, and the stage that runs on each RoI.
 
     Returns:
-        the trunk, its first stages frozen; res5 for a C4 model and an identity for others; and the
-        channels of C2 to C5.
+        the backbone, its first stages frozen; res5 for a C4 model and an identity for others; and
+        the channels of C2 to C5.
     """
-    plan = PLANS[config.trunk]
-    norm = norm_layer(config.trunk_norm, config.frozen_bn_eps)
+    plan = PLANS[config.backbone]
+    norm = norm_layer(config.backbone_norm, config.frozen_bn_eps)
     if norm is None:
-        raise ValueError("A trunk needs a norm: its residual sums grow without one.")
+        raise ValueError("A backbone needs a norm: its residual sums grow without one.")
     stride_in_1x1 = config.stride_in == "1x1"
-    trunk = ResNet(plan, norm, stride_in_1x1, stages=3 if config.neck == "c4" else 4)
-    trunk.freeze(config.frozen_stages)
+    backbone = ResNet(plan, norm, stride_in_1x1, stages=3 if config.neck == "c4" else 4)
+    backbone.freeze(config.frozen_stages)
     if config.neck != "c4":
-        return trunk, nn.Identity(), list(plan.channels)
+        return backbone, nn.Identity(), list(plan.channels)
     res5 = make_stage(plan, 3, norm, stride_in_1x1)
     initialise(res5)
-    return trunk, res5, list(plan.channels)
+    return backbone, res5, list(plan.channels)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> ConvNorm | None:

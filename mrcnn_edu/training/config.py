@@ -53,7 +53,7 @@ class TrainConfig:
 
     # Arithmetic.
     precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
-    compile: bool = False  # torch.compile of trunk, neck and heads
+    compile: bool = False  # torch.compile of backbone, neck and heads
 
     # What changes no result.
     workers: int = 0  # processes that load images; 0 loads in the training process

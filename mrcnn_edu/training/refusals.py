@@ -29,11 +29,11 @@ def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
 
 def check_frozen(config: ModelConfig) -> None:
     """Refuse to train from scratch what would stay random."""
-    if config.trunk_norm == "frozen_bn" or config.frozen_stages > 0:
+    if config.backbone_norm == "frozen_bn" or config.frozen_stages > 0:
         raise UserError(
             "This model keeps its normalisation or its first stages as they are, which only makes "
             "sense with pretrained weights (--weights). To train from scratch use the preset "
-            "tiny_fpn, or trunk_norm='group_norm' and frozen_stages=0."
+            "tiny_fpn, or backbone_norm='group_norm' and frozen_stages=0."
         )
 
 

@@ -17,6 +17,7 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.training.config import CHANGEABLE, TrainConfig
 from mrcnn_edu.weights.checkpoint import FORMAT, write
+from mrcnn_edu.weights.layout import current_names
 
 
 @dataclass
@@ -108,6 +109,9 @@ def load_state(
                 f"{path} belongs to a run with another {type(ours).__name__} ({listed}). Use the "
                 "same options to go on with it, or another --out folder to start anew."
             )
+    for part in ("model", "average"):
+        if state.get(part) is not None:
+            state[part] = current_names(state[part])
     return state
 
 

@@ -258,7 +258,7 @@ def make_state(
 
 
 def compile_parts(model: MaskRCNN, backend: str = "inductor") -> None:
-    """Compile trunk, neck and heads, each by itself; what selects boxes between them stays Python.
+    """Compile backbone, neck and heads, each by itself; what selects boxes in between stays Python.
 
     Names of parameters do not change. The first steps take minutes.
     """

@@ -1,4 +1,4 @@
-"""Other people's weights: torchvision's and detectron2's detectors, ImageNet's trunks.
+"""Other people's weights: torchvision's and detectron2's detectors, ImageNet's backbones.
 
 With the same weights this package gives the same outputs, so published models can be used, measured
 and trained on. :func:`load_detector` builds one to detect with, :func:`begin_from` prepares one for

@@ -23,6 +23,7 @@ from mrcnn_edu.config import ModelConfig, from_json, to_json
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import write_atomically
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.weights.layout import current_names
 
 FORMAT = "mrcnn_edu 1"
 
@@ -95,6 +96,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
             f"{path} is a safetensors file, but not one that mrcnn_edu wrote (its header has no "
             f"format {FORMAT!r}). Name a model.safetensors from a run folder."
         )
+    weights = current_names(weights)
     config = from_json(ModelConfig, header["model_config"])
     model = MaskRCNN(config)
     problems = weight_problems(model.state_dict(), weights)

@@ -29,15 +29,15 @@ def num_classes_of(tensors: Mapping[str, Tensor]) -> int:
     return len(bias) - 1 if bias is not None else 0
 
 
-def pixel_statistics(trunk: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def pixel_statistics(backbone: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """``pixel_mean`` and ``pixel_std`` of our configuration for images in 0..1.
 
     Args:
-        trunk: of our configuration.
+        backbone: of our configuration.
         tensors: the file; where it holds ``pixel_mean`` and ``pixel_std`` (BGR, in 0..255) these
             count, otherwise those of the published configurations.
     """
-    divides = trunk.startswith("resnext")
+    divides = backbone.startswith("resnext")
     values: dict[str, tuple[float, ...]] = {
         "pixel_mean": MEAN,
         "pixel_std": STD if divides else (1.0, 1.0, 1.0),
@@ -64,7 +64,7 @@ def sources(config: ModelConfig, names: Iterable[str]) -> dict[str, Source]:
         if theirs is None:
             raise UserError(f"detectron2's published models have no part like our {name}.")
         theirs = block_names(theirs)
-        if name == "trunk.stem.0.weight":
+        if name == "backbone.stem.0.weight":
             found[name] = Source(theirs, _BGR, 3, dim=1)
         elif name.startswith("box_head.classes."):
             found[name] = Source(theirs, background, len(background))
@@ -77,12 +77,12 @@ def sources(config: ModelConfig, names: Iterable[str]) -> dict[str, Source]:
     return found
 
 
-def trunk_prefixes(trunk: str, res5: str = "") -> dict[str, str]:
-    """Our beginnings of names in a trunk and theirs; ``block_names`` does the rest."""
+def backbone_prefixes(backbone: str, res5: str = "") -> dict[str, str]:
+    """Our beginnings of names in a backbone and theirs; ``block_names`` does the rest."""
     return {
-        "trunk.stem.0.": f"{trunk}stem.conv1.",
-        "trunk.stem.1.": f"{trunk}stem.conv1.norm.",
-        **{f"trunk.stages.{i}.": f"{trunk}res{i + 2}." for i in range(4)},
+        "backbone.stem.0.": f"{backbone}stem.conv1.",
+        "backbone.stem.1.": f"{backbone}stem.conv1.norm.",
+        **{f"backbone.stages.{i}.": f"{backbone}res{i + 2}." for i in range(4)},
         "res5.": f"{res5}res5.",
     }
 
@@ -99,13 +99,13 @@ def ignored(name: str) -> bool:
 
 
 def _prefixes(config: ModelConfig) -> dict[str, str]:
-    trunk = "backbone.bottom_up." if config.neck == "fpn" else "backbone."
+    backbone = "backbone.bottom_up." if config.neck == "fpn" else "backbone."
     levels, head = range(4), "proposal_generator.rpn_head."
     mask, keypoint = "roi_heads.mask_head.", "roi_heads.keypoint_head."
     return {
-        **trunk_prefixes(trunk, "roi_heads."),
-        **{f"fpn.lateral.{i}.0.": f"backbone.fpn_lateral{i + 2}." for i in levels},
-        **{f"fpn.output.{i}.0.": f"backbone.fpn_output{i + 2}." for i in levels},
+        **backbone_prefixes(backbone, "roi_heads."),
+        **{f"neck.fpn.lateral.{i}.0.": f"backbone.fpn_lateral{i + 2}." for i in levels},
+        **{f"neck.fpn.output.{i}.0.": f"backbone.fpn_output{i + 2}." for i in levels},
         "rpn.convs.0.": f"{head}conv.",
         "rpn.objectness.": f"{head}objectness_logits.",
         "rpn.deltas.": f"{head}anchor_deltas.",

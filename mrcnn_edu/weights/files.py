@@ -21,15 +21,16 @@ from torch import Tensor
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.weights import imagenet, torchvision
+from mrcnn_edu.weights.layout import current_names
 from mrcnn_edu.weights.pickles import read_pickle
 
 Kind = Literal[
     "mrcnn_edu",
     "torchvision",  # a detector
     "detectron2",  # a detector
-    "torchvision trunk",  # an ImageNet classifier
-    "detectron2 trunk",  # an ImageNet classifier, RGB as torchvision's
-    "detectron2 trunk, BGR",
+    "torchvision backbone",  # an ImageNet classifier
+    "detectron2 backbone",  # an ImageNet classifier, RGB as torchvision's
+    "detectron2 backbone, BGR",
 ]
 
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number
@@ -71,7 +72,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     author = str(content.get("__author__", ""))
     state = _state(content)
     tensors = {str(name): v for name, value in state.items() if (v := _tensor(value)) is not None}
-    tensors = _without_wrapper(tensors)
+    tensors = current_names(_without_wrapper(tensors))
     kind = kind_of(tensors)
     if kind is None:
         some = ", ".join(list(tensors)[:4]) or "no tensors at all"
@@ -81,9 +82,9 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         )
     if kind == "torchvision":
         tensors = torchvision.current_names(tensors)
-    elif kind == "detectron2 trunk, BGR":
+    elif kind == "detectron2 backbone, BGR":
         # detectron2's converter signs what it makes of torchvision's files; the rest is MSRA's.
-        kind = "detectron2 trunk" if author == "torchvision" else kind
+        kind = "detectron2 backbone" if author == "torchvision" else kind
         tensors = imagenet.from_caffe2(tensors)
     return WeightsFile(path, kind, tensors)
 
@@ -91,13 +92,13 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
 def kind_of(names: Iterable[str]) -> Kind | None:
     """Whose model has tensors of these names."""
     known: tuple[tuple[str, Kind], ...] = (
-        ("trunk.stem.0.weight", "mrcnn_edu"),
+        ("backbone.stem.0.weight", "mrcnn_edu"),
         ("backbone.body.conv1.weight", "torchvision"),
         ("backbone.bottom_up.stem.conv1.weight", "detectron2"),
         ("backbone.stem.conv1.weight", "detectron2"),
-        ("layer1.0.conv1.weight", "torchvision trunk"),
-        ("stem.conv1.weight", "detectron2 trunk, BGR"),
-        ("conv1_w", "detectron2 trunk, BGR"),
+        ("layer1.0.conv1.weight", "torchvision backbone"),
+        ("stem.conv1.weight", "detectron2 backbone, BGR"),
+        ("conv1_w", "detectron2 backbone, BGR"),
     )
     there = set(names)
     return next((kind for name, kind in known if name in there), None)

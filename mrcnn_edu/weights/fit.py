@@ -30,9 +30,9 @@ def blueprint(config: ModelConfig) -> dict[str, Tensor]:
         return MaskRCNN(config).state_dict()
 
 
-def is_trunk(file: WeightsFile) -> bool:
+def is_backbone(file: WeightsFile) -> bool:
     """Whether the file is an ImageNet classifier, not a detector."""
-    return "trunk" in file.kind
+    return "backbone" in file.kind
 
 
 def classes_in(file: WeightsFile) -> int:
@@ -50,7 +50,7 @@ def problems(file: WeightsFile, config: ModelConfig) -> list[str]:
     """What keeps a file from being the weights of a model, a phrase for each tensor.
 
     Args:
-        file: any; of a classifier only the trunk is looked at.
+        file: any; of a classifier only the backbone is looked at.
         config: of the model; for a detector with the file's number of classes.
 
     Raises:
@@ -62,7 +62,7 @@ def problems(file: WeightsFile, config: ModelConfig) -> list[str]:
 
 
 def tensors(file: WeightsFile, config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors of a file as our model has them; of a classifier, the trunk's.
+    """The tensors of a file as our model has them; of a classifier, the backbone's.
 
     Args:
         file: any.
@@ -73,14 +73,14 @@ def tensors(file: WeightsFile, config: ModelConfig) -> dict[str, Tensor]:
             named, and the preset that the file does fit.
     """
     if found := problems(file, config):
-        match = None if is_trunk(file) else matching_preset(file)
+        match = None if is_backbone(file) else matching_preset(file)
         hint = (
             f"It fits the preset {match}: choose that."
             if match
             else "It fits no other preset either: it is of another model, or not whole."
         )
-        if is_trunk(file):
-            hint = "Choose the preset whose trunk it is."
+        if is_backbone(file):
+            hint = "Choose the preset whose backbone it is."
         elif file.kind == "mrcnn_edu":
             hint = "Choose the preset that it was trained with."
         raise UserError(f"{file.path} does not fit this model: {listed(found)}. {hint}")
@@ -96,10 +96,10 @@ def settings(file: WeightsFile, config: ModelConfig) -> dict[str, Any]:
     """
     if file.kind == "mrcnn_edu":
         return {}  # its header holds a whole configuration
-    bgr = file.kind in ("detectron2", "detectron2 trunk, BGR")
+    bgr = file.kind in ("detectron2", "detectron2 backbone, BGR")
     found = {**imagenet.settings(config, bgr), "frozen_bn_eps": 1e-5}
     if file.kind == "detectron2":
-        found |= detectron2.pixel_statistics(config.trunk, file.tensors)
+        found |= detectron2.pixel_statistics(config.backbone, file.tensors)
     known = published.identify(file.path) if file.kind == "torchvision" else None
     if known is not None:
         found["frozen_bn_eps"] = known.frozen_bn_eps
@@ -147,7 +147,7 @@ def _sources(
             return torchvision.sources(config, names, torchvision.class_rows(file.tensors))
         case "detectron2":
             return detectron2.sources(config, names)
-        case "torchvision trunk":
+        case "torchvision backbone":
             return imagenet.torchvision_sources(names)
         case _:
             return imagenet.detectron2_sources(names, bgr=file.kind.endswith("BGR"))

@@ -1,9 +1,9 @@
-"""Trunks trained on ImageNet: torchvision's, and those that detectron2 starts from.
+"""Backbones trained on ImageNet: torchvision's, and those that detectron2 starts from.
 
-A detector starts from a trunk that can already tell a thousand classes apart. torchvision's see RGB
-in 0..1 and have the stride of a bottleneck in its 3×3 convolution. detectron2's ``R-50.pkl`` and
-``R-101.pkl`` are MSRA's of 2015, with Caffe2's names: they see BGR in 0..255, not divided by a
-standard deviation, and have the stride in the first 1×1. With the wrong stride a trunk loads
+A detector starts from a backbone that can already tell a thousand classes apart. torchvision's see
+RGB in 0..1 and have the stride of a bottleneck in its 3×3 convolution. detectron2's ``R-50.pkl``
+and ``R-101.pkl`` are MSRA's of 2015, with Caffe2's names: they see BGR in 0..255, not divided by a
+standard deviation, and have the stride in the first 1×1. With the wrong stride a backbone loads
 without a word and is worse; so these three settings belong to the file. Chapters 02 and 13.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig
-from mrcnn_edu.weights.detectron2 import block_names, pixel_statistics, trunk_prefixes
+from mrcnn_edu.weights.detectron2 import backbone_prefixes, block_names, pixel_statistics
 from mrcnn_edu.weights.layout import Prefixes, Source
 
 TORCHVISION_PIXELS = {"pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
@@ -52,30 +52,30 @@ def from_caffe2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def in_trunk(name: str) -> bool:
-    """Whether one of our tensors comes from ImageNet: those of the trunk, and C4's res5."""
-    return name.startswith(("trunk.", "res5."))
+def in_backbone(name: str) -> bool:
+    """Whether one of our tensors comes from ImageNet: those of the backbone, and C4's res5."""
+    return name.startswith(("backbone.", "res5."))
 
 
 def torchvision_sources(names: Iterable[str]) -> dict[str, Source]:
-    """Where each tensor of our trunk is in one of torchvision's classifiers."""
+    """Where each tensor of our backbone is in one of torchvision's classifiers."""
     rename = Prefixes(
         {
-            "trunk.stem.0.": "conv1.",
-            "trunk.stem.1.": "bn1.",
-            **{f"trunk.stages.{i}.": f"layer{i + 1}." for i in range(4)},
+            "backbone.stem.0.": "conv1.",
+            "backbone.stem.1.": "bn1.",
+            **{f"backbone.stages.{i}.": f"layer{i + 1}." for i in range(4)},
             "res5.": "layer4.",
         }
     )
-    return {n: Source(theirs) for n in names if in_trunk(n) and (theirs := rename(n))}
+    return {n: Source(theirs) for n in names if in_backbone(n) and (theirs := rename(n))}
 
 
 def detectron2_sources(names: Iterable[str], bgr: bool) -> dict[str, Source]:
-    """Where each tensor of our trunk is in one of detectron2's ImageNet files."""
-    rename = Prefixes(trunk_prefixes(""))
-    found = {n: Source(block_names(rename(n) or n)) for n in names if in_trunk(n)}
+    """Where each tensor of our backbone is in one of detectron2's ImageNet files."""
+    rename = Prefixes(backbone_prefixes(""))
+    found = {n: Source(block_names(rename(n) or n)) for n in names if in_backbone(n)}
     if bgr:
-        found["trunk.stem.0.weight"] = Source("stem.conv1.weight", (2, 1, 0), 3, dim=1)
+        found["backbone.stem.0.weight"] = Source("stem.conv1.weight", (2, 1, 0), 3, dim=1)
     return found
 
 
@@ -83,13 +83,13 @@ def settings(config: ModelConfig, bgr: bool) -> dict[str, Any]:
     """The fields of a configuration that belong to an ImageNet file.
 
     Args:
-        config: of the model that takes the trunk.
+        config: of the model that takes the backbone.
         bgr: the file is MSRA's or its like, not torchvision's.
     """
     if not bgr:
         return {**TORCHVISION_PIXELS, "stride_in": "3x3"}
-    stride_in = "3x3" if config.trunk.startswith("resnext") else "1x1"
-    return {**pixel_statistics(config.trunk, {}), "stride_in": stride_in}
+    stride_in = "3x3" if config.backbone.startswith("resnext") else "1x1"
+    return {**pixel_statistics(config.backbone, {}), "stride_in": stride_in}
 
 
 def ignored(name: str) -> bool:

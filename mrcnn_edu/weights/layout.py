@@ -7,6 +7,7 @@ each of our tensors describes a format whole, and :func:`take` and :func:`put` r
 directions. Chapter 13.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,20 @@ class Prefixes:
             if name.startswith(ours):
                 return theirs + name.removeprefix(ours)
         return None
+
+
+def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our own tensors under the names that they have today.
+
+    In files of commit 73924fa and before the backbone was called trunk, and the pyramid stood
+    beside it; an average's names begin with ``module.``.
+    """
+    found = {}
+    for name, value in tensors.items():
+        for old, new in (("trunk", "backbone"), ("fpn", "neck.fpn")):
+            name = re.sub(rf"^(module\.)?{old}\.", rf"\1{new}.", name)
+        found[name] = value
+    return found
 
 
 def blocks(order: Iterable[int], width: int) -> tuple[int, ...]:

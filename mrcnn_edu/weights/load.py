@@ -1,7 +1,7 @@
 """Weights for a purpose: a detector to use as it is, or a beginning for training.
 
 Both take the word of the command line: ``torchvision`` (its published detector of that preset),
-``imagenet`` (torchvision's classifier, for the trunk) or the path of a file of any known kind.
+``imagenet`` (torchvision's classifier, for the backbone) or the path of a file of any known kind.
 Chapter 13.
 """
 
@@ -51,14 +51,14 @@ def load_detector(
         UserError: the file is not there, not whole, not a detector or not of this preset.
     """
     if weights == "imagenet":
-        raise UserError("imagenet is a trunk without a detector: train one from it first.")
+        raise UserError("imagenet is a backbone without a detector: train one from it first.")
     file = _file(weights, name or "r50_fpn")
     if file.kind == "mrcnn_edu":
         return load_model(file.path)
-    if fit.is_trunk(file):
+    if fit.is_backbone(file):
         raise UserError(
-            f"{file.path} holds a classifier's trunk without a detector: train one from it first, "
-            "with mrcnn-edu train --weights."
+            f"{file.path} holds a classifier's backbone without a detector: train one from it "
+            "first, with mrcnn-edu train --weights."
         )
     name = name or fit.matching_preset(file) or "r50_fpn"
     own_dialect: Dialect = "detectron2" if file.kind == "detectron2" else "torchvision"
@@ -92,7 +92,7 @@ def begin_from(
     Raises:
         UserError: the file is not there, not whole, or of another model.
     """
-    file = _file(weights, name, config.trunk)
+    file = _file(weights, name, config.backbone)
     stored = load_model(file.path) if file.kind == "mrcnn_edu" else None
     own = (
         {field: getattr(stored.model.config, field) for field in fit.OF_THE_WEIGHTS}
@@ -107,7 +107,7 @@ def begin_from(
     in_file = fit.classes_in(file)
     found = fit.tensors(file, dataclasses.replace(changed, num_classes=in_file or 1))
     notes.insert(0, f"{len(found)} tensors taken from {file.path} ({file.kind}).")
-    if not fit.is_trunk(file):
+    if not fit.is_backbone(file):
         known = stored.categories.names if stored else _known_names(in_file, changed)
         if in_file != changed.num_classes or (known and list(known) != list(class_names)):
             layers = fit.class_dependent(changed)
@@ -120,18 +120,18 @@ def begin_from(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = MaskRCNN(changed).state_dict()
-    if fit.is_trunk(file):
+    if fit.is_backbone(file):
         parts = sorted({n.split(".")[0] for n in state if n not in found})
-        notes.append(f"The file holds a trunk: {', '.join(parts)} begin at random.")
+        notes.append(f"The file holds a backbone: {', '.join(parts)} begin at random.")
     return Beginning(changed, state | found, notes)
 
 
-def _file(weights: str, name: str, trunk: str | None = None) -> WeightsFile:
+def _file(weights: str, name: str, backbone: str | None = None) -> WeightsFile:
     """The file that a word or a path means."""
     if weights == "torchvision":
         return read_weights(published.detector_file(name))
-    if weights == "imagenet" and trunk is not None:
-        return read_weights(published.trunk_file(trunk))
+    if weights == "imagenet" and backbone is not None:
+        return read_weights(published.backbone_file(backbone))
     return read_weights(Path(weights))
 
 

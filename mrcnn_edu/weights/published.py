@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torchvision.models import detection
-from torchvision.models import get_model_weights as trunk_weights
+from torchvision.models import get_model_weights as backbone_weights
 
 from mrcnn_edu.errors import UserError
 
@@ -54,23 +54,23 @@ def detector_file(preset: str) -> Path:
         if published.preset == preset:
             return fetch(published.weights)
     raise UserError(
-        f"torchvision publishes no detector for {preset}. It has {names()}. For a trained trunk "
+        f"torchvision publishes no detector for {preset}. It has {names()}. For a trained backbone "
         "alone use --weights imagenet; for another file --weights PATH."
     )
 
 
-def trunk_file(trunk: str) -> Path:
-    """The file of torchvision's ImageNet classifier with the trunk ``trunk``; see `detector_file`.
+def backbone_file(backbone: str) -> Path:
+    """The file of torchvision's ImageNet classifier with this backbone; see `detector_file`.
 
     Raises:
         UserError: as `detector_file`.
     """
     try:
-        entries = list(trunk_weights(trunk))
+        entries = list(backbone_weights(backbone))
     except ValueError as error:
         raise UserError(
-            f"torchvision has no ImageNet weights for the trunk {trunk!r}; leave --weights out to "
-            "train it from scratch."
+            f"torchvision has no ImageNet weights for the backbone {backbone!r}; leave --weights "
+            "out to train it from scratch."
         ) from error
     return fetch(entries[0])  # the first recipe: the ones that detectors start from
 

@@ -125,11 +125,11 @@ def _prefixes(config: ModelConfig) -> dict[str, str]:
     }
     convs = config.keypoint_convs
     return {
-        "trunk.stem.0.": "backbone.body.conv1.",
-        "trunk.stem.1.": "backbone.body.bn1.",
-        **{f"trunk.stages.{i}.": f"backbone.body.layer{i + 1}." for i in range(4)},
-        "fpn.lateral.": "backbone.fpn.inner_blocks.",
-        "fpn.output.": "backbone.fpn.layer_blocks.",
+        "backbone.stem.0.": "backbone.body.conv1.",
+        "backbone.stem.1.": "backbone.body.bn1.",
+        **{f"backbone.stages.{i}.": f"backbone.body.layer{i + 1}." for i in range(4)},
+        "neck.fpn.lateral.": "backbone.fpn.inner_blocks.",
+        "neck.fpn.output.": "backbone.fpn.layer_blocks.",
         **{f"rpn.convs.{i}.": f"rpn.head.conv.{i}.0." for i in range(config.rpn_convs)},
         "rpn.objectness.": "rpn.head.cls_logits.",
         "rpn.deltas.": "rpn.head.bbox_pred.",

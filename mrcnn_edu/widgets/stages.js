@@ -50,12 +50,12 @@ export function maskCell(box, side, x, y) {
 // ---------------------------------------------------------------- view
 
 const STAGES = [
-  ["image", "1 image"], ["trunk", "2 trunk"], ["pyramid", "3 pyramid"], ["rpn", "4 RPN"],
+  ["image", "1 image"], ["backbone", "2 backbone"], ["pyramid", "3 pyramid"], ["rpn", "4 RPN"],
   ["proposals", "5 proposals"], ["boxes", "6 box head"], ["masks", "7 mask head"],
 ];
 const SAYS = {
   image: "Three numbers a pixel. That is all the machine is given.",
-  trunk: "Each cell is a vector. The picture shows its length; the bars are the vector under the probe.",
+  backbone: "Each cell is a vector. The picture shows its length; the bars are the vector under the probe.",
   pyramid: "Every level now has the same channels, and the fine ones know what the coarse ones know.",
   rpn: "One objectness an anchor; the map shows the best of each cell. Dashed: the anchors of the cell under the probe. Solid: where their deltas move them.",
   proposals: "The best boxes of all levels. Those that contain the probe are bold.",
@@ -126,7 +126,7 @@ function render({ model, el }) {
 
   const pixels = raw(model.get("image"));
   const photo = rgba(height, width, (k) => [pixels[3 * k], pixels[3 * k + 1], pixels[3 * k + 2], 255]);
-  const maps = [...model.get("trunk"), ...model.get("pyramid")];
+  const maps = [...model.get("backbone"), ...model.get("pyramid")];
   const values = raw(model.get("features"));
   const begin = starts(maps);
   const rpn = table(model.get("rpn"), 5);
@@ -192,7 +192,7 @@ function render({ model, el }) {
       line(`red ${r}, green ${g}, blue ${b}`);
       return "";
     },
-    trunk: (x, y) => feature(x, y, "C", 0),
+    backbone: (x, y) => feature(x, y, "C", 0),
     pyramid: (x, y) => feature(x, y, "P", 4),
     rpn(x, y) {
       const level = model.get("level");
@@ -291,7 +291,7 @@ function render({ model, el }) {
       button.style.cssText = `font:inherit;padding:4px 10px;border-radius:4px;cursor:pointer;border:1px solid var(--mw-line);` +
         (on ? "background:var(--mw-blue);color:var(--mw-bg)" : "background:var(--mw-panel);color:var(--mw-fg)");
     });
-    levelBox.style.visibility = ["trunk", "pyramid", "rpn"].includes(stage) ? "visible" : "hidden";
+    levelBox.style.visibility = ["backbone", "pyramid", "rpn"].includes(stage) ? "visible" : "hidden";
     layer.replaceChildren();
     side.replaceChildren();
     const says = line(SAYS[stage]);

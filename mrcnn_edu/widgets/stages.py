@@ -14,7 +14,7 @@ from mrcnn_edu.pictures.overlay import draw_detections
 from mrcnn_edu.record import Detections, Record, input_image
 from mrcnn_edu.widgets.common import Widget, bundle, pack
 
-STAGES = ("image", "trunk", "pyramid", "rpn", "proposals", "boxes", "masks")
+STAGES = ("image", "backbone", "pyramid", "rpn", "proposals", "boxes", "masks")
 
 
 class StageExplorer(Widget):
@@ -30,11 +30,11 @@ class StageExplorer(Widget):
     probe = traitlets.List([96.0, 96.0]).tag(sync=True)  # x, y in pixels
     size = traitlets.List([0, 0]).tag(sync=True)  # H, W
     image = traitlets.Bytes().tag(sync=True)  # uint8 [H, W, 3]
-    trunk = traitlets.List(traitlets.Dict()).tag(
+    backbone = traitlets.List(traitlets.Dict()).tag(
         sync=True
     )  # of C2 … C5: {channels, height, width, stride}
     pyramid = traitlets.List(traitlets.Dict()).tag(sync=True)  # of P2 … P5
-    features = traitlets.Bytes().tag(sync=True)  # uint8, all maps [H_l, W_l, C_l], trunk first
+    features = traitlets.Bytes().tag(sync=True)  # uint8, all maps [H_l, W_l, C_l], backbone first
     cells = traitlets.Bytes().tag(sync=True)  # float32: of P2 … P6 the anchors [a, 4] of a cell
     rpn = traitlets.Bytes().tag(sync=True)  # float32 [A, 5]: objectness 0..1 and deltas
     proposals = traitlets.Bytes().tag(sync=True)  # float32 [R, 5]: boxes and scores
@@ -69,7 +69,7 @@ class StageExplorer(Widget):
         if not record.detections or record.detections[index].masks is None:
             raise ValueError("The record has no detections with masks; give model.detect(record).")
         height, width = record.image_sizes[index]
-        maps = [m[index].detach().cpu() for m in [*record.trunk_maps, *record.pyramid[:4]]]
+        maps = [m[index].detach().cpu() for m in [*record.backbone_maps, *record.pyramid[:4]]]
         found = record.detections[index]
         masks = found.masks
         assert masks is not None  # seen above
@@ -91,7 +91,7 @@ class StageExplorer(Widget):
             size=[height, width],
             probe=[width / 2, height / 2],
             image=input_image(record, config, index).permute(1, 2, 0).numpy().tobytes(),
-            trunk=shapes[:4],
+            backbone=shapes[:4],
             pyramid=shapes[4:],
             features=b"".join(_bytes(m.permute(1, 2, 0)) for m in maps),
             cells=pack(torch.cat(cells)),

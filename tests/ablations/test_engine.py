@@ -289,7 +289,7 @@ def test_whoever_stops_the_engine_stops_its_processes_and_they_save(tmp_path, nu
 
 
 def test_shared_proposals_are_shared_to_the_last_bit(tmp_path, monkeypatch):
-    """Trunk and RPN end up equal in arms whose heads learn differently."""
+    """Backbone and RPN end up equal in arms whose heads learn differently."""
     which = table("2c-shared")
     steps = dataclasses.replace(SMOKE.train, steps=4)
     ends = []
@@ -305,13 +305,13 @@ def test_shared_proposals_are_shared_to_the_last_bit(tmp_path, monkeypatch):
         execute(run, tmp_path / "r", tmp_path / "w", "cpu", None)
         first = load_file(tmp_path / "w" / run.first.name / "model.safetensors")
         for name, value in ends[-1].items():
-            if name.startswith("trunk."):
-                assert torch.equal(value, first[name]), "the trunk stays as it was"
+            if name.startswith("backbone."):
+                assert torch.equal(value, first[name]), "the backbone stays as it was"
     different = {
         name.split(".")[0] for name in ends[0] if not torch.equal(*(e[name] for e in ends))
     }
     assert "box_head" in different or "res5" in different
-    assert not different & {"trunk", "rpn", "fpn"}
+    assert not different & {"backbone", "rpn", "neck"}
 
 
 def test_the_set_of_persons_holds_persons_only():

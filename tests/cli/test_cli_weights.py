@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.cli.test_cli import refuse
 
 from mrcnn_edu.cli import main
 from mrcnn_edu.data.shapes import ShapesConfig, generate, write_coco
+from tests.cli.test_cli import refuse
 from tests.weights.test_torchvision import theirs
 
 
@@ -59,7 +59,7 @@ def test_one_of_the_two_must_be_given(files, tmp_path, capsys, shapes):
 
 
 def test_train_from_weights_says_what_it_takes(files, shapes, tmp_path, capsys):
-    """From other classes: a step is taken, the trunk has not moved, the log says what is new."""
+    """From other classes: a step is taken, the backbone has not moved, the log says what is new."""
     weights = files / "r50_fpn.pth"
     run = tmp_path / "run"
     options = "--preset r50_fpn --steps 1 --batch-size 1 --short-side 64 --average-decay 0"
@@ -71,6 +71,6 @@ def test_train_from_weights_says_what_it_takes(files, shapes, tmp_path, capsys):
     state = load_model(run).model.state_dict()
     theirs_state = torch.load(weights, weights_only=True)
     stem = theirs_state["backbone.body.conv1.weight"]  # frozen
-    assert torch.equal(state["trunk.stem.0.weight"], stem)
+    assert torch.equal(state["backbone.stem.0.weight"], stem)
     mean = theirs_state["backbone.body.layer4.2.bn3.running_mean"]
-    assert torch.equal(state["trunk.stages.3.2.bn3.running_mean"], mean)
+    assert torch.equal(state["backbone.stages.3.2.bn3.running_mean"], mean)

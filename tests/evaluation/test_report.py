@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from tests.evaluation.test_detect import noisy_results, truth_as_results
 
 from mrcnn_edu import coco_ap
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation import report
 from tests.coco_ap.cases import make_case, pycocotools
+from tests.evaluation.test_detect import noisy_results, truth_as_results
 from tests.fake_data import small_shapes
 
 

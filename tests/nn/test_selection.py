@@ -13,7 +13,7 @@ from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.nn.mask_head import MaskHead, mask_loss
 from mrcnn_edu.nn.proposals import propose
-from mrcnn_edu.nn.resnet import build_trunk
+from mrcnn_edu.nn.resnet import build_backbone
 from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.record import RoISample
@@ -163,9 +163,9 @@ def test_frozen_batch_norm_is_torchvisions():
     assert not list(ours.parameters())
 
 
-def test_trunk_strides():
-    trunk, _, _ = build_trunk(TINY_FPN)
-    maps = trunk(torch.zeros(1, 3, 64, 96))
+def test_backbone_strides():
+    backbone, _, _ = build_backbone(TINY_FPN)
+    maps = backbone(torch.zeros(1, 3, 64, 96))
     assert [m.shape[1:] for m in maps] == [
-        (c, 64 // s, 96 // s) for c, s in zip(trunk.channels, (4, 8, 16, 32), strict=True)
+        (c, 64 // s, 96 // s) for c, s in zip(backbone.channels, (4, 8, 16, 32), strict=True)
     ]

@@ -28,7 +28,7 @@ from tests.scenes import generators, random_scene
 BN = torch.nn.BatchNorm2d
 
 
-# Trunks.
+# Backbones.
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ BN = torch.nn.BatchNorm2d
         ("resnext101_64x4d", their_resnet.resnext101_64x4d),
     ],
 )
-def test_trunks_have_torchvisions_tensors(name, build):
+def test_backbones_have_torchvisions_tensors(name, build):
     with torch.device("meta"):
         ours, theirs = ResNet(PLANS[name], BN), build(weights=None)
     expected = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
@@ -315,8 +315,8 @@ def test_agnostic_masks_and_binary_targets():
 ARMS = {
     "c4": TINY_C4,
     "c5": TINY_C5,
-    "deep": dataclasses.replace(TINY_FPN, trunk="tiny_deep"),
-    "grouped": dataclasses.replace(TINY_FPN, trunk="tiny_grouped"),
+    "deep": dataclasses.replace(TINY_FPN, backbone="tiny_deep"),
+    "grouped": dataclasses.replace(TINY_FPN, backbone="tiny_grouped"),
     "pool": dataclasses.replace(TINY_C4, roi_op="pool"),
     "warp max": dataclasses.replace(TINY_C4, roi_op="warp", roi_reduce="max"),
     "softmax masks": dataclasses.replace(TINY_C4, mask_prediction="softmax"),
@@ -326,7 +326,7 @@ ARMS = {
     "rpn softmax": dataclasses.replace(TINY_FPN, rpn_classifier="softmax", rpn_convs=2),
     "keypoints": dataclasses.replace(TINY_FPN, keypoints=17, keypoint_convs=2),
     "batch norm": dataclasses.replace(
-        TINY_FPN, trunk_norm="batch_norm", head_norm="sync_bn", lateral_norm=True
+        TINY_FPN, backbone_norm="batch_norm", head_norm="sync_bn", lateral_norm=True
     ),
     "detectron": dataclasses.replace(
         TINY_C5,

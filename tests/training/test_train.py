@@ -204,7 +204,7 @@ def test_saving_more_often_is_no_other_configuration(unbroken, tmp_path):
 
 
 def test_frozen_layers_without_pretrained_weights_are_refused(tmp_path):
-    frozen = small_config(trunk_norm="frozen_bn")
+    frozen = small_config(backbone_norm="frozen_bn")
     with pytest.raises(UserError, match="pretrained weights"):
         train(frozen, CONFIG, small_shapes(), tmp_path, progress=False)
 
@@ -285,7 +285,7 @@ def test_compiled_parts_have_the_same_names_losses_and_gradients():
     """Captured as graphs and run as they are: generating code for them takes minutes."""
     # The normalisation of the COCO models. aot_eager takes the output of a GroupNorm for contiguous
     # where it is channels last, and a view of it fails.
-    config = small_config(trunk_norm="frozen_bn", head_norm="none")
+    config = small_config(backbone_norm="frozen_bn", head_norm="none")
     torch.manual_seed(0)
     plain, compiled = MaskRCNN(config).train(), MaskRCNN(config).train()
     compiled.load_state_dict(plain.state_dict())
@@ -313,7 +313,7 @@ def test_weights_to_begin_with(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, initial[name]), name
     # Frozen layers are welcome when somebody has trained them.
-    frozen = small_config(trunk_norm="frozen_bn")
+    frozen = small_config(backbone_norm="frozen_bn")
     weights = MaskRCNN(frozen).state_dict()
     train(frozen, kept, small_shapes(), tmp_path / "f", progress=False, initial=weights)
     train(frozen, kept, small_shapes(), tmp_path / "f", progress=False)  # goes on by itself

@@ -208,7 +208,7 @@ def test_a_step_that_is_left_out_changes_nothing(tmp_path):
 
 
 def test_running_statistics_cannot_be_protected(tmp_path):
-    model = small_config(trunk_norm="batch_norm")
+    model = small_config(backbone_norm="batch_norm")
     config = dataclasses.replace(SMALL, skip_nonfinite=1)
     with pytest.raises(UserError, match="running statistics"):
         train(model, config, small_shapes(), tmp_path, progress=False)

@@ -73,10 +73,10 @@ def stage(prefix: str, number: int, a: Architecture) -> Shapes:
 def detectron2_tensors(a: Architecture) -> Shapes:
     """Every tensor of a published file."""
     fpn = a.neck == "fpn"
-    trunk = "backbone.bottom_up." if fpn else "backbone."
-    shapes = conv_bn(f"{trunk}stem.conv1", 64, 3, 7)
+    backbone = "backbone.bottom_up." if fpn else "backbone."
+    shapes = conv_bn(f"{backbone}stem.conv1", 64, 3, 7)
     for number in (2, 3, 4, 5) if fpn else (2, 3, 4):
-        shapes |= stage(trunk, number, a)
+        shapes |= stage(backbone, number, a)
     if fpn:
         for number in (2, 3, 4, 5):
             shapes |= conv(f"backbone.fpn_lateral{number}", 256, 256 * 2 ** (number - 2), 1)
@@ -110,7 +110,7 @@ def detectron2_tensors(a: Architecture) -> Shapes:
 
 
 def imagenet_tensors(a: Architecture) -> Shapes:
-    """The trunk that detectron2's ImageNet files hold, without its classifier."""
+    """The backbone that detectron2's ImageNet files hold, without its classifier."""
     shapes = conv_bn("stem.conv1", 64, 3, 7)
     for number in (2, 3, 4, 5):
         shapes |= stage("", number, a)

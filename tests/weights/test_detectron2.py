@@ -94,14 +94,14 @@ def test_fpn_tensor_by_tensor(fpn):
     arrays, model = fpn
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     zoo, pairs = "backbone.bottom_up.", {}
-    pairs["trunk.stages.0.0.conv2.weight"] = f"{zoo}res2.0.conv2.weight"
-    pairs["trunk.stages.3.2.conv3.weight"] = f"{zoo}res5.2.conv3.weight"
-    pairs["trunk.stages.1.0.downsample.0.weight"] = f"{zoo}res3.0.shortcut.weight"
-    pairs["trunk.stages.1.0.downsample.1.running_var"] = f"{zoo}res3.0.shortcut.norm.running_var"
-    pairs["trunk.stages.2.5.bn3.bias"] = f"{zoo}res4.5.conv3.norm.bias"
-    pairs["trunk.stem.1.running_mean"] = f"{zoo}stem.conv1.norm.running_mean"
-    pairs["fpn.lateral.0.0.weight"] = "backbone.fpn_lateral2.weight"
-    pairs["fpn.output.3.0.bias"] = "backbone.fpn_output5.bias"
+    pairs["backbone.stages.0.0.conv2.weight"] = f"{zoo}res2.0.conv2.weight"
+    pairs["backbone.stages.3.2.conv3.weight"] = f"{zoo}res5.2.conv3.weight"
+    pairs["backbone.stages.1.0.downsample.0.weight"] = f"{zoo}res3.0.shortcut.weight"
+    pairs["backbone.stages.1.0.downsample.1.running_var"] = f"{zoo}res3.0.shortcut.norm.running_var"
+    pairs["backbone.stages.2.5.bn3.bias"] = f"{zoo}res4.5.conv3.norm.bias"
+    pairs["backbone.stem.1.running_mean"] = f"{zoo}stem.conv1.norm.running_mean"
+    pairs["neck.fpn.lateral.0.0.weight"] = "backbone.fpn_lateral2.weight"
+    pairs["neck.fpn.output.3.0.bias"] = "backbone.fpn_output5.bias"
     pairs["rpn.convs.0.weight"] = "proposal_generator.rpn_head.conv.weight"
     pairs["rpn.objectness.weight"] = "proposal_generator.rpn_head.objectness_logits.weight"
     pairs["rpn.deltas.bias"] = "proposal_generator.rpn_head.anchor_deltas.bias"
@@ -130,10 +130,10 @@ def test_bgr_in_0_to_255_becomes_rgb_in_0_to_1(fpn):
     expected = torch.nn.functional.conv2d((bgr - mean)[None], weight, stride=2, padding=3)
     with torch.no_grad():
         batch, _ = model.batch([image])
-        found = model.trunk.stem[0](batch)
+        found = model.backbone.stem[0](batch)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
     assert model.config.stride_in == "1x1"
-    assert model.trunk.stages[1][0].conv1.stride == (2, 2)
+    assert model.backbone.stages[1][0].conv1.stride == (2, 2)
     assert model.config.roi_aligned
 
 
@@ -189,7 +189,7 @@ def test_keypoints_are_a_person_detectors(scratch):
 
 @pytest.mark.parametrize("caffe2", [False, True])
 def test_training_begins_from_msra(scratch, caffe2):
-    """R-50.pkl: its trunk, its BGR, its stride; its classifier is left."""
+    """R-50.pkl: its backbone, its BGR, its stride; its classifier is left."""
     arrays = numbers(imagenet_tensors(Architecture()))
     named = {caffe2_name(n): v for n, v in arrays.items()} if caffe2 else arrays
     if caffe2:
@@ -206,10 +206,10 @@ def test_training_begins_from_msra(scratch, caffe2):
         assert begun.config.pixel_std == pytest.approx((1 / 255,) * 3)
         got = begun.weights
         stem = arrays["stem.conv1.weight"]
-        assert np.array_equal(got["trunk.stem.0.weight"].numpy(), stem[:, ::-1])
+        assert np.array_equal(got["backbone.stem.0.weight"].numpy(), stem[:, ::-1])
         var = arrays["res4.5.conv1.norm.running_var"]
-        assert np.array_equal(got["trunk.stages.2.5.bn1.running_var"].numpy(), var)
-        res5 = "res5." if name == "r50_c4" else "trunk.stages.3."
+        assert np.array_equal(got["backbone.stages.2.5.bn1.running_var"].numpy(), var)
+        res5 = "res5." if name == "r50_c4" else "backbone.stages.3."
         shortcut = arrays["res5.0.shortcut.weight"]
         assert np.array_equal(got[f"{res5}0.downsample.0.weight"].numpy(), shortcut)
         assert any("stride_in is '1x1' instead of '3x3'" in note for note in begun.notes)
@@ -230,10 +230,10 @@ def test_folded_norms_get_statistics_that_change_nothing(scratch):
     begun = begin_from(str(scratch / "X-101.pkl"), "x101_fpn", config, ["c"] * 80, seed=0)
     assert begun.config.stride_in == "3x3"
     assert begun.config.pixel_std == pytest.approx((58.395 / 255, 57.120 / 255, 57.375 / 255))
-    assert (begun.weights["trunk.stages.3.2.bn3.running_var"] == 1).all()
-    assert not begun.weights["trunk.stages.3.2.bn3.running_mean"].any()
+    assert (begun.weights["backbone.stages.3.2.bn3.running_var"] == 1).all()
+    assert not begun.weights["backbone.stages.3.2.bn3.running_mean"].any()
     shift = arrays["res5.2.conv3.norm.bias"]
-    assert np.array_equal(begun.weights["trunk.stages.3.2.bn3.bias"].numpy(), shift)
+    assert np.array_equal(begun.weights["backbone.stages.3.2.bn3.bias"].numpy(), shift)
 
 
 def test_what_detectron2_made_of_torchvisions_file_is_rgb(scratch):
@@ -244,13 +244,13 @@ def test_what_detectron2_made_of_torchvisions_file_is_rgb(scratch):
     begun = begin_from(str(scratch / "r50.pkl"), "r50_fpn", config, ["c"] * 80, seed=0)
     assert begun.config == config
     stem = arrays["stem.conv1.weight"]
-    assert np.array_equal(begun.weights["trunk.stem.0.weight"].numpy(), stem)
+    assert np.array_equal(begun.weights["backbone.stem.0.weight"].numpy(), stem)
 
 
-def test_a_trunk_is_not_a_detector_and_must_be_the_right_one(scratch):
+def test_a_backbone_is_not_a_detector_and_must_be_the_right_one(scratch):
     arrays = numbers(imagenet_tensors(Architecture()))
     path = write(scratch / "R-50.pkl", arrays)
-    with pytest.raises(UserError, match="holds a classifier's trunk without a detector"):
+    with pytest.raises(UserError, match="holds a classifier's backbone without a detector"):
         load_detector(str(path))
     with pytest.raises(UserError, match=r"res4\.6\.conv1\.weight is missing .* and \d+ more"):
         begin_from(str(path), "r101_fpn", preset("r101_fpn"), ["c"] * 80, seed=0)

@@ -1,4 +1,4 @@
-"""The word torchvision end to end, trunks from ImageNet, and files that are something else."""
+"""The word torchvision end to end, backbones from ImageNet, and files that are something else."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ def test_the_word_torchvision_takes_the_cached_file_with_its_epsilon(scratch, mo
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(scratch))
     by_word = load_detector("torchvision", "faster_r50_fpn").model
     assert by_word.config.frozen_bn_eps == 0.0
-    assert by_word.trunk.stem[1].eps == 0.0
+    assert by_word.backbone.stem[1].eps == 0.0
     by_path = load_detector(str(cached)).model
     assert by_path.config == by_word.config
     config = dataclasses.replace(preset("faster_r50_fpn"), num_classes=2)
@@ -46,8 +46,8 @@ def test_the_word_torchvision_takes_the_cached_file_with_its_epsilon(scratch, mo
 
 
 @pytest.mark.parametrize("name", ["r50_fpn", "r50_c4", "r50_c5", "r50_fpn_v2"])
-def test_a_trunk_from_imagenet_gives_the_same_maps(name, scratch):
-    """torchvision's classifier and our trunk on one image; also res5 of C4."""
+def test_a_backbone_from_imagenet_gives_the_same_maps(name, scratch):
+    """torchvision's classifier and our backbone on one image; also res5 of C4."""
     torch.manual_seed(0)
     classifier = resnet50().eval()
     torch.save(classifier.state_dict(), scratch / "resnet50.pth")
@@ -58,7 +58,7 @@ def test_a_trunk_from_imagenet_gives_the_same_maps(name, scratch):
     model.load_state_dict(begun.weights)
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        maps = model.trunk(x)
+        maps = model.backbone(x)
         if name == "r50_c4":
             maps.append(model.res5(maps[-1]))
         y = classifier.maxpool(classifier.relu(classifier.bn1(classifier.conv1(x))))
@@ -142,6 +142,6 @@ def test_containers_do_not_matter(scratch):
     safetensors.torch.save_file(state, scratch / "safe")
     for name in ("zip", "old", "safe"):
         file = read_weights(scratch / name)
-        assert file.kind == "torchvision trunk"
+        assert file.kind == "torchvision backbone"
         assert set(file.tensors) == set(state)
         assert all(torch.equal(file.tensors[k], state[k]) for k in state)

@@ -81,15 +81,15 @@ def test_without_network_the_message_says_what_to_put_where(hub):
 def test_the_word_torchvision_names_the_presets_there_are():
     with pytest.raises(UserError, match=r"no detector for r101_fpn.*r50_fpn, r50_fpn_v2"):
         load_detector("torchvision", "r101_fpn")
-    with pytest.raises(UserError, match="imagenet is a trunk without a detector"):
+    with pytest.raises(UserError, match="imagenet is a backbone without a detector"):
         load_detector("imagenet")
-    with pytest.raises(UserError, match="no ImageNet weights for the trunk 'tiny'"):
+    with pytest.raises(UserError, match="no ImageNet weights for the backbone 'tiny'"):
         begin_from("imagenet", "tiny_fpn", PRESETS["tiny_fpn"], ["c"] * 10, 0)
 
 
-def test_torchvision_names_a_hash_for_every_trunk():
-    for trunk in ("resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"):
-        assert published._digits(next(iter(get_model_weights(trunk))).url)
+def test_torchvision_names_a_hash_for_every_backbone():
+    for backbone in ("resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"):
+        assert published._digits(next(iter(get_model_weights(backbone))).url)
 
 
 def test_a_published_file_is_known_by_its_content(tmp_path, monkeypatch):

@@ -37,9 +37,9 @@ def test_one_is_made_of_a_record_and_draws_itself(record):
     detected, _ = record
     assert widget.size == [96, 64]
     assert len(widget.image) == 96 * 64 * 3
-    maps = [*detected.trunk_maps, *detected.pyramid[:4]]
+    maps = [*detected.backbone_maps, *detected.pyramid[:4]]
     assert len(widget.features) == sum(m.numel() for m in maps)
-    assert [m["stride"] for m in widget.trunk] == [4, 8, 16, 32]
+    assert [m["stride"] for m in widget.backbone] == [4, 8, 16, 32]
     count = len(detected.detections[0].boxes)
     assert count > 0
     assert len(unpack(widget.detections, (-1, 6))) == count
