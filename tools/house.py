@@ -25,10 +25,7 @@ class Part(NamedTuple):
 # A part may import those on lower floors, and its neighbours on its own floor, never in a circle.
 FLOORS: list[list[Part]] = [
     [
-        Part("__init__", "the names a reader types first, each loaded when it is used", "00"),
         Part("errors", "what is told to a user as one sentence", "13"),
-    ],
-    [
         Part("files", "files that appear whole or not at all", "13"),
         Part("provenance", "where a measured number comes from", "14"),
         Part("processes", "this process among those that `torchrun` started", "13, 14"),
@@ -67,7 +64,12 @@ FLOORS: list[list[Part]] = [
         Part("widgets", "what a reader drags, alive in JupyterLab and in the book", "all"),
         Part("checks", "what tells a reader whether an answer to an exercise is right", "all"),
     ],
-    [Part("cli", "`mrcnn-edu quickstart`, `train`, `evaluate`, `predict`, `ablate`, `data`", "00")],
+    [
+        Part("__init__", "the names a reader types first, each loaded when it is used", "00"),
+        Part(
+            "cli", "`mrcnn-edu quickstart`, `train`, `evaluate`, `predict`, `ablate`, `data`", "00"
+        ),
+    ],
 ]
 FLOOR = {part.name: i for i, parts in enumerate(FLOORS) for part in parts}
 

@@ -1,13 +1,8 @@
-"""Checkpoints: what a run leaves behind, and how it goes on.
+"""A trained model as one file.
 
-Two files, each written whole or not at all:
-
-- ``model.safetensors`` is for using the model: weights, with the configuration, the classes and the
-  step in its header. One file is all that ``evaluate`` and ``predict`` need.
-- ``state.pt`` is for going on: raw and averaged weights, optimiser and step. It is read with
-  ``weights_only=True``, so a file from a stranger cannot run code.
-
-Chapter 13.
+``model.safetensors`` is for using a model: weights, with the configuration, the classes and the step
+in its header. One file is all that ``evaluate`` and ``predict`` need, and it is written whole or not
+at all. What a run needs to go on is :mod:`mrcnn_edu.training.state`'s. Chapter 13.
 """
 
 import json
@@ -127,6 +122,11 @@ def weight_problems(
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file of a run, whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
     try:
         write_atomically(path, content)
     except OSError as error:
