@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_ops
+from torch import Tensor
 
 from mrcnn_edu.data import shapes_paint as paint
 from mrcnn_edu.data.coco import CocoFormatDataset
@@ -36,6 +37,8 @@ from mrcnn_edu.data.write import write_split
 _MIN_VISIBLE_PIXELS = 12
 _LEAN_TO_LARGE = 0.85  # 1 draws sizes evenly in their logarithm
 _ATTEMPTS = 30  # placements tried before an object is given up
+
+RUNNING = 81  # the running picture, see `running_picture`
 
 
 @dataclass(frozen=True)
@@ -289,3 +292,13 @@ class ShapesDataset(CocoFormatDataset):
 def write_coco(shapes: ShapesSet, folder: str | os.PathLike[str], split: str) -> Path:
     """Writes a set as PNG images and a COCO JSON; see `write_split`. Returns the JSON's path."""
     return write_split(folder, split, shapes.ground_truth, shapes.images)
+
+
+def running_picture() -> tuple[Tensor, dict[str, Tensor]]:
+    """The picture that goes through all chapters, with its target: number 81 of the validation set.
+
+    It has what a detector is hard put to: a large object and small ones, a star before a ring,
+    a zigzag half hidden by the star, and two rings that touch, so that a map of classes cannot
+    count them. Its size is 128 × 128; the running model enlarges it to 192 × 192.
+    """
+    return ShapesDataset(default_set("val"))[RUNNING]

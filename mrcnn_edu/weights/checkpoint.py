@@ -1,8 +1,8 @@
 """A trained model as one file.
 
-``model.safetensors`` is for using a model: weights, with the configuration, the classes and the step
-in its header. One file is all that ``evaluate`` and ``predict`` need, and it is written whole or not
-at all. What a run needs to go on is :mod:`mrcnn_edu.training.state`'s. Chapter 13.
+``model.safetensors`` is for using a model: weights, with the configuration, the classes and the
+step in its header. One file is all that ``evaluate`` and ``predict`` need, and it is written whole
+or not at all. What a run needs to go on is :mod:`mrcnn_edu.training.state`'s. Chapter 13.
 """
 
 import json
