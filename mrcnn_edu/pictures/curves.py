@@ -8,11 +8,11 @@ import numpy as np
 
 from mrcnn_edu.pictures.colours import COLOURS
 
-LOSSES = ("rpn_objectness", "rpn_box", "box_class", "box", "mask")
+LOSSES = ("rpn_objectness", "rpn_box", "box_class", "box", "mask", "keypoint")
 
 
 def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50) -> None:
-    """Draw the five losses of a run, averaged over ``smooth`` steps, and the learning rate.
+    """Draw the losses of a run, averaged over ``smooth`` steps, and the learning rate.
 
     Args:
         path: the picture to write.
@@ -27,6 +27,8 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50)
     window = max(1, min(smooth, len(steps) // 4))
     kernel = np.ones(window) / window
     for name, colour in zip(LOSSES, COLOURS, strict=False):
+        if name not in metrics[0]:  # the model has no such head
+            continue
         values = np.array([m[name] for m in metrics], dtype=float)  # NaN where it was left out
         axis.plot(
             steps[window - 1 :],

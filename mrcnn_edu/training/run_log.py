@@ -81,9 +81,10 @@ class RunLog:
     def evaluation(self, line: Mapping[str, Any]) -> None:
         """Write an evaluation's line: step, validation losses, average precision."""
         self._write(EVALUATIONS, line)
-        box, mask = (line.get(k, {}).get("AP") for k in ("box", "mask"))
-        parts = [f"{k} AP {v:.1f}" for k, v in (("box", box), ("mask", mask)) if v is not None]
-        self.say(f"step {line['step']:,}: validation loss {line['loss']:.4f}, {', '.join(parts)}")
+        kinds = {k: line[k]["AP"] for k in ("box", "mask", "keypoints") if k in line}
+        parts = [f"{k} AP {v:.1f}" for k, v in kinds.items() if v is not None]
+        loss = f"validation loss {line['loss']:.4f}"
+        self.say(f"step {line['step']:,}: {', '.join([loss, *parts])}")
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from mrcnn_edu.coco_ap import IouType
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.evaluation.detect import coco_results
 from mrcnn_edu.evaluation.examples import save_examples
-from mrcnn_edu.evaluation.measure import coco_metrics
+from mrcnn_edu.evaluation.measure import measure
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.processes import Processes
 from mrcnn_edu.training.batches import load_sample, make_batch
@@ -27,7 +26,6 @@ from mrcnn_edu.training.precision import autocast
 _LOSS_IMAGES = 500  # enough for a curve; AP takes them all
 _PICTURES = 6
 _PICTURE_SIDE = 400  # smaller images are enlarged about to this, so that labels do not cover them
-_KINDS: dict[str, IouType] = {"box": "bbox", "mask": "segm"}
 
 
 def validate(
@@ -49,8 +47,9 @@ def validate(
         group: the processes that share the work; all must call.
 
     Returns:
-        ``step``, each loss and their sum ``loss``, ``box`` and ``mask`` metrics in percent,
-        ``seconds``. In processes other than the first, the losses only.
+        ``step``, each loss and their sum ``loss``, the metrics of boxes, and of masks and joints
+        where there are heads for them (:func:`mrcnn_edu.evaluation.measure.measure`), ``seconds``.
+        In processes other than the first, the losses only.
     """
     start = time.perf_counter()
     was_training = model.training
@@ -59,9 +58,7 @@ def validate(
         line: dict[str, Any] = {"step": step, **validation_losses(model, dataset, config, group)}
         results = coco_results(model, dataset, progress=False)  # each process its share
         if group.first:
-            truth = dataset.coco_gt()
-            for kind, iou_type in _KINDS.items():
-                line[kind] = coco_metrics(truth, results, iou_type)
+            line |= measure(dataset, results, model.config)
             shown = _spread(len(dataset), _PICTURES)
             picture = folder / f"detections_{step:07d}.png"
             scale = max(1, _PICTURE_SIDE // max(dataset[shown[0]][0].shape))

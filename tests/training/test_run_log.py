@@ -31,11 +31,13 @@ def test_the_bar_shows_losses_input_and_what_is_left(tmp_path, capsys):
         log.step(STEP)
         log.step({**STEP, "step": 5, "box": None})  # a step that was left out
         log.evaluation({"step": 5, "loss": 1.25, "box": {"AP": 12.34}, "mask": {"AP": None}})
+        log.evaluation({"step": 5, "loss": 1.5, "box": {"AP": 2.0}, "keypoints": {"AP": 3.0}})
     printed = capsys.readouterr()
     assert "loss=2.500" in printed.err
     assert "input=25%" in printed.err
     assert "5/9" in printed.err
     assert "step 5: validation loss 1.2500, box AP 12.3" in printed.out + printed.err
+    assert "loss 1.5000, box AP 2.0, keypoints AP 3.0" in printed.out + printed.err
     assert read_metrics(tmp_path / METRICS)[1]["box"] is None
     assert read_evaluations(tmp_path)[0]["box"] == {"AP": 12.34}
 

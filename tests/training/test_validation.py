@@ -1,6 +1,7 @@
 """What is measured while training: repeatable losses, AP, a picture."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from mrcnn_edu.evaluation.measure import coco_metrics
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.processes import Processes
 from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.run_log import read_evaluations
+from mrcnn_edu.training.train import train
 from mrcnn_edu.training.validation import score, validate, validation_losses
 from tests.fake_data import small_config, small_shapes
 
@@ -79,3 +82,32 @@ def test_seeds_choose_the_rois(model):
     one = validation_losses(model, data, TrainConfig(), ALONE)
     other = validation_losses(model, data, dataclasses.replace(TrainConfig(), seed=1), ALONE)
     assert one != other
+
+
+@pytest.mark.parametrize(
+    ("heads", "kinds"),
+    [
+        ({"mask_head": "none"}, {"box"}),
+        (
+            {"keypoints": 17, "keypoint_convs": 1, "keypoint_channels": 16},
+            {"box", "mask", "keypoints"},
+        ),
+    ],
+)
+def test_a_run_measures_what_its_model_has_heads_for(tmp_path, heads, kinds):
+    """And goes on where a kill came between a checkpoint and its evaluation."""
+    data, config = small_shapes(6), small_config(**heads)
+    schedule = TrainConfig(steps=2, batch_size=2, warmup_steps=1, evaluate_every=1)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        train(config, schedule, data, folder, progress=False, validation=data)
+    lines = read_evaluations(whole)
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        assert {k for k, v in line.items() if isinstance(v, dict)} == kinds
+        assert all(line[kind]["AP"] is not None for kind in kinds)
+    (killed / "evaluations.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    train(config, schedule, data, killed, progress=False, validation=data)
+    again = read_evaluations(killed)
+    assert [line["step"] for line in again] == [1, 2]
+    assert {k: again[1][k] for k in kinds} == {k: lines[1][k] for k in kinds}
