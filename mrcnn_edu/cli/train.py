@@ -34,6 +34,13 @@ class Quickstart:
 
 
 @dataclass
+class _Recipe:
+    """The one option that sets the defaults of others: it is read first, by itself."""
+
+    recipe: str = "tiny"
+
+
+@dataclass
 class Train:
     """Train a model, or go on with the run in --out. Under torchrun, all processes train one."""
 
@@ -60,13 +67,8 @@ class Train:
     @classmethod
     def default(cls, arguments: Sequence[str]) -> "Train":
         """The command before its options are read: ``--recipe`` sets the defaults of others."""
-        name = cls.recipe
-        for this, following in zip(arguments, [*arguments[1:], ""], strict=True):
-            if this == "--recipe":
-                name = following
-            elif this.startswith("--recipe="):
-                name = this.removeprefix("--recipe=")
-        return cls(recipe=name, train=recipe(name))
+        chosen, _ = tyro.cli(_Recipe, args=arguments, return_unknown_args=True, add_help=False)
+        return cls(recipe=chosen.recipe, train=recipe(chosen.recipe))
 
     def run(self) -> None:
         """Run the command."""

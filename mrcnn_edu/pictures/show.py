@@ -20,7 +20,6 @@ from mrcnn_edu.pictures.colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS[:7])
@@ -117,40 +116,6 @@ def show_boxes(
         if text:
             box = {"facecolor": paint, "edgecolor": "none", "pad": 1.5}
             axis.text(x1, y1, text, fontsize=7, va="bottom", bbox=box, clip_on=True)
-
-
-def image_grid(
-    images: Sequence[Tensor | NDArray],
-    titles: Sequence[str] = (),
-    columns: int = 4,
-    width: float = 7.0,
-    **options: Any,
-) -> tuple["Figure", list["Axes"]]:
-    """Draw images of similar shape as a grid, ``columns`` a row.
-
-    Args:
-        images: each as :func:`show_image` takes it; at least one.
-        titles: one each, or none.
-        columns: images a row.
-        width: of the figure, inches.
-        options: for ``imshow``.
-
-    Returns:
-        the figure, and the axes of the images in order.
-    """
-    import matplotlib.pyplot as plt
-
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    tallest = max(p.shape[0] / p.shape[1] for p in map(_pixels, images))
-    height = rows * (width / columns * tallest + (0.25 if titles else 0.08))
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
-    for i, axis in enumerate(axes.flat):
-        if i < len(images):
-            show_image(axis, images[i], titles[i] if titles else "", **options)
-        else:
-            axis.axis("off")
-    return figure, list(axes.flat)[: len(images)]
 
 
 def _pixels(image: Tensor | NDArray) -> NDArray:

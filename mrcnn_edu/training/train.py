@@ -42,7 +42,7 @@ from mrcnn_edu.training.schedule import count_steps, learning_rate
 from mrcnn_edu.training.state import TrainState
 from mrcnn_edu.training.stop import StopRequest, TrainingInterruptedError, stop_signals
 from mrcnn_edu.training.validation import score, validate
-from mrcnn_edu.weights.checkpoint import Categories, weight_problems
+from mrcnn_edu.weights.checkpoint import Categories, misfits_of
 
 
 def train(
@@ -244,7 +244,7 @@ def make_state(
     torch.manual_seed(config.seed)  # the weights of a new model
     model = MaskRCNN(model_config)
     if initial is not None:
-        if problems := weight_problems(model.state_dict(), initial):
+        if problems := misfits_of(model.state_dict(), initial):
             raise UserError(f"The weights to begin with do not fit this model: {problems}.")
         model.load_state_dict(initial)
     model = model.to(device).to(memory_format=torch.channels_last)

@@ -7,18 +7,19 @@ or not at all. What a run needs to go on is :mod:`mrcnn_edu.training.state`'s. C
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
+from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig, from_json, to_json
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import write_atomically
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.weights.layout import current_names
+from mrcnn_edu.weights.layout import Source, current_names, misfits, take
 
 FORMAT = "mrcnn_edu 1"
 
@@ -42,7 +43,7 @@ class LoadedModel:
 
 def save_model(
     path: str | os.PathLike[str],
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, Tensor],
     config: ModelConfig,
     categories: Categories,
     step: int,
@@ -94,31 +95,32 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     weights = current_names(weights)
     config = from_json(ModelConfig, header["model_config"])
     model = MaskRCNN(config)
-    problems = weight_problems(model.state_dict(), weights)
+    expected = model.state_dict()
+    problems = misfits_of(expected, weights)
     if problems:
         raise UserError(
             f"The weights in {path} do not fit the configuration in its header: {problems}."
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(take(weights, {name: Source(name) for name in expected}, expected))
     stored = json.loads(header["categories"])
     categories = Categories(tuple(stored["ids"]), tuple(stored["names"]))
     return LoadedModel(model.eval(), categories, int(header["step"]))
 
 
-def weight_problems(
-    expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], at_most: int = 5
-) -> str:
-    """Name the tensors that are missing, extra or of another shape; empty if all fit."""
-    missing = [f"{n} is missing" for n in expected if n not in found]
-    extra = [f"{n} is not part of the model" for n in found if n not in expected]
-    shapes = [
-        f"{n} is {tuple(found[n].shape)} instead of {tuple(expected[n].shape)}"
-        for n in expected
-        if n in found and found[n].shape != expected[n].shape
-    ]
-    problems = missing + extra + shapes
-    more = [f"and {len(problems) - at_most} more"] if len(problems) > at_most else []
-    return "; ".join(problems[:at_most] + more)
+def misfits_of(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], most: int = 5) -> str:
+    """Name the tensors that keep weights from loading: the first few, then how many more.
+
+    Args:
+        expected: the model's own state dict.
+        found: the weights, under the model's own names.
+        most: how many are named.
+
+    Returns:
+        one phrase for each, or an empty text if all fit.
+    """
+    problems = misfits(found, {name: Source(name) for name in expected}, expected)
+    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
+    return "; ".join(problems[:most] + more)
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:

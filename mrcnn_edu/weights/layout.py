@@ -77,7 +77,7 @@ def misfits(
     theirs: Mapping[str, Tensor],
     sources: Mapping[str, Source],
     expected: Mapping[str, Tensor],
-    ignored: Callable[[str], bool],
+    ignored: Callable[[str], bool] = lambda name: False,
 ) -> list[str]:
     """Name what keeps :func:`take` from working; an empty list if nothing does.
 
@@ -93,15 +93,14 @@ def misfits(
     """
     problems = []
     for name, source in sources.items():
+        ours = f" (our {name})" if name != source.name else ""
         if source.name not in theirs:
             if not name.endswith(COUNTER):
-                problems.append(f"{source.name} is missing (our {name})")
+                problems.append(f"{source.name} is missing{ours}")
             continue
         shape, found = their_shape(source, expected[name].shape), theirs[source.name].shape
         if tuple(found) != shape:
-            problems.append(
-                f"{source.name} is {_shape(found)} instead of {_shape(shape)} (our {name})"
-            )
+            problems.append(f"{source.name} is {_shape(found)} instead of {_shape(shape)}{ours}")
     used = {source.name for source in sources.values()}
     return problems + [
         f"{name} ({_shape(value.shape)}) is not part of the model"

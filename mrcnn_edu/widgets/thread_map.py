@@ -24,7 +24,6 @@ BOX = (2.1, 1.7, 14.8, 11.2)  # on an image of stride 1
 WARP, SECTOR, NUMBER = 32, 32, 4  # threads; bytes of a sector; bytes of a float32
 LAYOUTS = ("channels last", "channels first")
 OVER = ("channels", "bins")
-TAPS = ("upper left", "upper right", "lower left", "lower right")
 SECTORS = HEIGHT * WIDTH * CHANNELS * NUMBER // SECTOR
 ACROSS = 64  # sectors a row of the picture of memory
 

@@ -51,14 +51,6 @@ def test_no_boxes_and_one_colour_a_box():
         show.show_boxes(axis, [[0, 0, 1, 1]], colour=[show.BLUE, show.RED])
 
 
-def test_a_grid_of_five_in_rows_of_three():
-    images = [torch.rand(3, 4, 4), torch.rand(4, 4), np.zeros((4, 4, 3)), np.eye(4), np.eye(5)]
-    figure, axes = show.image_grid(images, titles=list("abcde"), columns=3)
-    assert len(axes) == 5
-    assert [a.get_title() for a in axes] == list("abcde")
-    assert len(figure.axes) == 6
-
-
 @pytest.mark.parametrize("image", [torch.zeros(4, 4, 3), torch.zeros(4), np.zeros((3, 4, 4))])
 def test_an_image_of_another_shape_is_refused(image):
     _, axis = plt.subplots()
