@@ -1,14 +1,16 @@
 """A pytest plugin for ``pytest --nbval notebooks``: one thread, text compared, seconds a chapter.
 
 nbval compares every output; here only text is stored (see :mod:`tools.notebooks`), so the rest is
-left out of the comparison. The report at the end holds the chapters' budget: 60 s each.
+left out of the comparison, and a cell with the tag ``predict``, stored without its output, runs
+uncompared: the cell after it asserts its values. The report at the end holds the chapters' budget:
+60 s each.
 """
 
 import os
 from collections import Counter
 from pathlib import Path
 
-from tools.notebooks import THREADS
+from tools.notebooks import PREDICT, THREADS
 
 BUDGET = 60  # seconds of a chapter on one thread with the kernel cache warm
 NOT_STORED = (
@@ -33,6 +35,14 @@ def pytest_collectstart(collector):
     """Leave out of the comparison what is not stored."""
     if getattr(collector, "skip_compare", None):
         collector.skip_compare += NOT_STORED
+
+
+def pytest_collection_modifyitems(items):
+    """Run the cells that answer predictions without comparing what they print."""
+    for item in items:
+        cell = getattr(item, "cell", None)
+        if cell is not None and PREDICT in cell.metadata.get("tags", []):
+            item.options["check"] = False
 
 
 def pytest_terminal_summary(terminalreporter):

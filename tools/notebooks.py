@@ -3,8 +3,9 @@
 ``python -m tools.notebooks [FILE ...]`` normalises the notebooks named (all, if none is named);
 ``--check`` changes nothing and fails if that would change something; ``--execute`` runs them first
 (``make notebooks``). What is committed holds text outputs, which tests compare, and nothing else
-that a run makes: no picture, no HTML, no widget, no machine's metadata. Normalising twice is
-normalising once.
+that a run makes: no picture, no HTML, no widget, no machine's metadata. A cell that answers a
+prediction (tag ``predict``) is committed without its output, so that the question comes first, and
+JupyterLab folds the output when the reader runs it. Normalising twice is normalising once.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from mrcnn_edu.files import write_atomically
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+PREDICT = "predict"  # tag of the cell that shows what the reader was asked to predict
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
 
@@ -36,24 +38,25 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     """Return a notebook with what readers and tests need, and nothing that changes by itself.
 
     Text outputs stay, with addresses in memory replaced; of other outputs only their text form
-    stays. Code cells count from 1. Of the metadata, tags and attachments stay. A cell's id follows
-    from its source, so that it changes only with its cell.
+    stays; of a cell with the tag ``predict`` nothing does, and its output is marked as folded. Code
+    cells count from 1. Of the metadata, tags, a folded output and a slide's type stay, of Markdown
+    cells the attachments too. A cell's id follows from its source, so that it changes only with it.
     """
     cells, seen = [], Counter[str]()
     for old in notebook.cells:
         source = "\n".join(line.rstrip() for line in old.source.strip("\n").split("\n"))
         if not source.strip():
             continue
-        tags = list(old.metadata.get("tags", []))
         cell = NotebookNode(
             cell_type=old.cell_type,
             id=_identity(old.cell_type, source, seen),
-            metadata=NotebookNode({"tags": tags} if tags else {}),
+            metadata=_metadata(old),
             source=source,
         )
         if old.cell_type == "code":
             cell.execution_count = 1 + sum(c.cell_type == "code" for c in cells)
-            cell.outputs = _outputs(old.outputs, cell.execution_count)
+            kept = [] if PREDICT in cell.metadata.get("tags", []) else old.outputs
+            cell.outputs = _outputs(kept, cell.execution_count)
         elif old.get("attachments"):
             cell.attachments = old.attachments
         cells.append(cell)
@@ -89,6 +92,18 @@ def execute(notebook: NotebookNode, folder: Path, widgets: bool = False) -> floa
         store_widget_state=widgets,
     ).execute(env={**os.environ, **THREADS, "PYTHONPATH": path})
     return time.perf_counter() - start
+
+
+def _metadata(cell: NotebookNode) -> NotebookNode:
+    tags = list(cell.metadata.get("tags", []))
+    slide = cell.metadata.get("slideshow", {}).get("slide_type")
+    folded = PREDICT in tags or cell.metadata.get("jupyter", {}).get("outputs_hidden")
+    kept: dict = {"tags": tags} if tags else {}
+    if folded and cell.cell_type == "code":
+        kept["jupyter"] = {"outputs_hidden": True}
+    if slide:
+        kept["slideshow"] = {"slide_type": slide}
+    return nbformat.from_dict(kept)
 
 
 def _identity(kind: str, source: str, seen: Counter[str]) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from mrcnn_edu.checks.common import check, numbers, require, require_equal
 
 
-@check
+@check("0.1")
 def check_semantic(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check the map of classes made of instance masks."""
     masks = torch.zeros(3, 3, 4, dtype=torch.bool)
@@ -39,7 +39,7 @@ def check_semantic(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     require_equal(empty, torch.zeros(2, 2), "Without objects everything is background.")
 
 
-@check
+@check("0.2")
 def check_place(answer: Callable[[int, Sequence[tuple[int, int]], int], tuple]) -> None:
     """Check (level, row, column, anchor) of a place in the list of all anchors."""
     sizes = [(2, 4), (1, 2)]  # 16 anchors of P2, then 4 of P3, with two a cell
@@ -88,7 +88,7 @@ def check_place(answer: Callable[[int, Sequence[tuple[int, int]], int], tuple]) 
     require_equal(got, every, f"All numbers of levels {sizes} with three anchors a cell.")
 
 
-@check
+@check("0.3")
 def check_best_class(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check the best object class and its probability from logits with the background first."""
     tenths = torch.tensor([[4.0, 2.0, 1.0, 3.0], [1.0, 6.0, 1.0, 2.0]])  # 10 times a softmax

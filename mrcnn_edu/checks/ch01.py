@@ -19,7 +19,7 @@ def _boxes(n: int, seed: int, size: float = 100.0) -> Tensor:
     return torch.cat((corner, corner + 1 + 59 * torch.rand(n, 2, generator=generator)), dim=1)
 
 
-@check
+@check("1.1")
 def check_mask_to_box(answer: Callable) -> None:
     """`answer(mask)` is the tightest box of a mask [H, W], as float32 [4]."""
     mask = torch.zeros(4, 6, dtype=torch.int64)
@@ -60,7 +60,7 @@ def check_mask_to_box(answer: Callable) -> None:
         )
 
 
-@check
+@check("1.2")
 def check_hflip(answer: Callable) -> None:
     """`answer(boxes, width)` mirrors boxes [.., 4] left to right."""
     boxes = torch.tensor([[1.0, 2, 4, 6]])
@@ -92,7 +92,7 @@ def check_hflip(answer: Callable) -> None:
     )
 
 
-@check
+@check("1.3")
 def check_iou(answer: Callable) -> None:
     """`answer(a, b)` is the IoU of every pair, [A, B]."""
     a = torch.tensor([[0.0, 0, 4, 4]])
@@ -131,7 +131,7 @@ def check_iou(answer: Callable) -> None:
     require_equal(answer(left[:0], right), torch.zeros(0, 50), "No box against 50: shape [0, 50].")
 
 
-@check
+@check("1.4")
 def check_decode(answer: Callable) -> None:
     """`answer(deltas, anchors, weights)` is the inverse of encode, clamped."""
     anchor = torch.tensor([[10.0, 10, 30, 20]])
@@ -204,7 +204,7 @@ def check_decode(answer: Callable) -> None:
         require_equal(answer(deltas, anchors, each), want, f"Random deltas, weights {each}.")
 
 
-@check
+@check("1.5")
 def check_nms(answer: Callable) -> None:
     """`answer(boxes, scores, threshold)` is greedy NMS: indices, best score first."""
     row = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [5, 0, 15, 10], [20, 0, 30, 10]])

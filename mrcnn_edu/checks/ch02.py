@@ -11,7 +11,7 @@ from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.roi import assign_levels
 
 
-@check
+@check("2.1")
 def check_receptive_field(answer: Callable[[Sequence[tuple[int, int, int]]], tuple]) -> None:
     """Check (pixels seen, centre of the first cell) of a list of (kernel, stride, padding)."""
 
@@ -48,7 +48,7 @@ def check_receptive_field(answer: Callable[[Sequence[tuple[int, int, int]]], tup
     compare([(7, 2, 3), (3, 2, 1)], (11, 0.5), "This is the stem of ResNet-50.")
 
 
-@check
+@check("2.2")
 def check_scale_and_shift(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     """Check the line a·x + b that a frozen batch normalisation is."""
     one, zero = torch.ones(1), torch.zeros(1)
@@ -88,7 +88,7 @@ def check_scale_and_shift(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     )
 
 
-@check
+@check("2.3")
 def check_top_down(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check one top-down step of a feature pyramid."""
     coarse = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -139,7 +139,7 @@ def check_top_down(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         require_equal(answer(lateral, small), want, f"Random maps of {height}×{width}.")
 
 
-@check
+@check("2.4")
 def check_levels(answer: Callable[[Tensor], Tensor]) -> None:
     """Check the pyramid level of boxes (FPN, equation 1)."""
 

@@ -26,7 +26,7 @@ def _boxes(n: int, seed: int) -> Tensor:
     return torch.cat((corner, corner + side), dim=1) / 4
 
 
-@check
+@check("3.1")
 def check_cell_anchors(answer: Callable) -> None:
     """`answer(sizes, ratios)` is the unrounded anchors of a cell about (0, 0): [n, 4]."""
     square = numbers(answer((32.0,), (1.0,)))
@@ -58,7 +58,7 @@ def check_cell_anchors(answer: Callable) -> None:
         require_equal(answer(sizes, RATIOS), want, message)
 
 
-@check
+@check("3.2")
 def check_grid(answer: Callable) -> None:
     """`answer(cell, feature_size, stride)` repeats a cell's anchors: [H · W · n, 4]."""
     cell = torch.tensor([[-1.0, -2.0, 1.0, 2.0], [-4.0, -4.0, 4.0, 4.0]])
@@ -96,7 +96,7 @@ def check_grid(answer: Callable) -> None:
     require_equal(answer(nine, (40, 60), (16, 16)), want, "The 21,600 anchors of Faster R-CNN.")
 
 
-@check
+@check("3.3")
 def check_coverage(answer: Callable) -> None:
     """`answer(gt_boxes, anchors, threshold)` is the share of objects that an anchor covers."""
     gt = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60], [100, 0, 110, 10], [0, 100, 20, 110]])
@@ -147,7 +147,7 @@ def _coverage(sizes: Sequence[float]) -> float:
     return float((best >= 0.5).float().mean())
 
 
-@check
+@check("3.4")
 def check_anchor_sizes(answer: Callable) -> None:
     """`answer()` is five anchor sizes that cover 96 % of Shapes' objects at IoU 0.5."""
     sizes = numbers(answer()).flatten().tolist()
@@ -180,7 +180,7 @@ def check_anchor_sizes(answer: Callable) -> None:
     )
 
 
-@check
+@check("3.5")
 def check_match(answer: Callable) -> None:
     """`answer(gt_boxes, boxes, fg_iou, bg_iou)` matches, with the low-quality rule."""
     gt = torch.tensor([[0.0, 0, 4, 4], [10, 0, 14, 4]])

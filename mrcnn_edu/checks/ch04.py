@@ -11,7 +11,7 @@ from mrcnn_edu.checks.common import check, numbers, require, require_equal
 from mrcnn_edu.matching import BELOW, BETWEEN
 
 
-@check
+@check("4.1")
 def check_to_sigmoid(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check the conversion of a two-class head [2a, C, 1, 1] to a sigmoid head [a, C, 1, 1]."""
     weight = torch.tensor([1.0, 10.0, 4.0, 50.0]).reshape(4, 1, 1, 1)  # background 1, 10
@@ -51,7 +51,7 @@ def check_to_sigmoid(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
     )
 
 
-@check
+@check("4.2")
 def check_sample(answer: Callable[[Tensor, int, torch.Generator], tuple[Tensor, Tensor]]) -> None:
     """Check a balanced sample of matches: ≥ 0 positive, −1 negative, −2 ignored."""
 
@@ -104,7 +104,7 @@ def check_sample(answer: Callable[[Tensor, int, torch.Generator], tuple[Tensor, 
         require(len(negative) == int((matches == BELOW).sum()), "Only one kind of anchor.")
 
 
-@check
+@check("4.3")
 def check_box_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]) -> None:
     """Check the box loss of the RPN over a sample of anchors."""
     deltas = torch.tensor([[0.0, 0, 0, 0], [2.0, 0, 0, 0], [9.0, 9, 9, 9], [0.0, 0, 0.5, 0]])
@@ -148,7 +148,7 @@ def check_box_loss(answer: Callable[[Tensor, Tensor, Tensor, Tensor, float], Ten
     )
 
 
-@check
+@check("4.4")
 def check_merge(answer: Callable[[Tensor, Tensor, Tensor, float, int], Tensor]) -> None:
     """Check non-maximum suppression within levels, and the best of all levels."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [50.0, 0, 60, 10], [0.0, 0, 10, 10]])

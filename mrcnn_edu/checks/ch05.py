@@ -14,7 +14,7 @@ SLOPE = torch.arange(25.0).reshape(1, 5, 5)
 SQUARE = torch.tensor([[[0.0, 10.0], [20.0, 30.0]]])
 
 
-@check
+@check("5.1")
 def check_pool_iou(answer: Callable) -> None:
     """Exercise 5.1: IoU of a box and of what RoIPool reads."""
     require_equal(
@@ -49,7 +49,7 @@ def check_pool_iou(answer: Callable) -> None:
         require_equal(answer(box, stride), want, f"Box {box} at stride {stride}.")
 
 
-@check
+@check("5.2")
 def check_bilinear(answer: Callable) -> None:
     """Exercise 5.2: bilinear reading anywhere, with the rule for the border."""
     require_equal(
@@ -94,7 +94,7 @@ def check_bilinear(answer: Callable) -> None:
         require_equal(answer(x, row, column), want, f"A random map at ({row:.3f}, {column:.3f}).")
 
 
-@check
+@check("5.3")
 def check_roi_align(answer: Callable) -> None:
     """Exercise 5.3: aligned RoIAlign with grid_sample."""
     got = answer(SLOPE, [1, 1, 3, 3], 4, 1.0, 2)
@@ -152,7 +152,7 @@ def check_roi_align(answer: Callable) -> None:
         require_equal(answer(x, box, bins, 0.25, samples), want, f"Box {box} at stride 4.")
 
 
-@check
+@check("5.4")
 def check_exact_weights(answer: Callable) -> None:
     """Exercise 5.4: the weights of RoIAlign with infinitely many samples."""
     got = torch.as_tensor(answer(0.0, 2.0, 1, 4))

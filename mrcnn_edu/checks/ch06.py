@@ -11,7 +11,7 @@ from mrcnn_edu.checks.common import check, require, require_equal
 from mrcnn_edu.roi import reference
 
 
-@check
+@check("6.1")
 def check_sample_backward(answer: Callable) -> None:
     """``answer(g, y, x, height, width)``: gradient [H, W] of one bilinear sample."""
     require_equal(
@@ -84,7 +84,7 @@ def _pool_case(
     return gradient, bins, feature, torch.from_numpy(wanted[0])
 
 
-@check
+@check("6.2")
 def check_pool_backward(answer: Callable) -> None:
     """``answer(gradient, bins, feature)``: gradient [H, W] of RoIPool."""
     f8 = torch.float64
@@ -123,7 +123,7 @@ def check_pool_backward(answer: Callable) -> None:
         )
 
 
-@check
+@check("6.3")
 def check_merge_taps(answer: Callable) -> None:
     """``answer(pixels, weights)``: each pixel once, with the sum of its weights."""
 
@@ -211,7 +211,7 @@ def _watched(height: int, width: int) -> _Watched:
     return out
 
 
-@check
+@check("6.4")
 def check_share(answer: Callable) -> None:
     """``answer(taps, out, first, step)``: one thread's share of the backward."""
     taps = [[(0, 0, 0.5, 2.0), (1, 0, 0.5, 2.0)], [(1, 0, 1.0, 4.0)]]

@@ -25,7 +25,7 @@ def _does_not_race(found: Trace, why: str) -> None:
         require(False, f"{threads} threads use {name}{list(index)} and write it plainly. {why}")
 
 
-@check
+@check("7.1")
 def check_add_row(answer: Callable) -> None:
     """``answer(a, row, out)``: a kernel that adds a row to every row."""
     a, row = np.arange(6.0).reshape(2, 3), np.array([10.0, 20.0, 30.0])
@@ -71,7 +71,7 @@ def check_add_row(answer: Callable) -> None:
     )
 
 
-@check
+@check("7.2")
 def check_count_sectors(answer: Callable) -> None:
     """``answer(addresses)``: 32-byte sectors that a warp's addresses fall into."""
     row = list(range(0, 128, 4))
@@ -102,7 +102,7 @@ def check_count_sectors(answer: Callable) -> None:
         require_equal(answer(addresses), wanted, "Random addresses.")
 
 
-@check
+@check("7.3")
 def check_pool_scatter(answer: Callable) -> None:
     """``answer(gradient, argmax, out)``: RoIPool's backward, atomically."""
     gradient = np.array([[1.0, 2.0], [4.0, 8.0]])
@@ -156,7 +156,7 @@ def check_pool_scatter(answer: Callable) -> None:
         )
 
 
-@check
+@check("7.4")
 def check_gather(answer: Callable) -> None:
     """``answer(gradient, weight, out)``: out = Wᵀ · gradient, without atomics."""
     weight = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])

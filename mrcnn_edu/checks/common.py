@@ -1,17 +1,42 @@
 """What every check shares: an answer is unfinished, wrong with a reason, or right.
 
-A check is a function ``check_something(answer)`` with the decorator :func:`check`. It calls the
-reader's function on a small case that can be followed by eye, then on edge cases, then on random
-ones, and states with :func:`require` or :func:`require_equal` what must hold. The first thing that
-does not hold ends it, with a message that names the likely misconception.
+A check is a function ``check_something(answer)`` with the decorator :func:`check`, which knows the
+number of its exercise. It calls the reader's function on a small case that can be followed by eye,
+then on edge cases, then on random ones, says with :func:`case` which one it is at, and states with
+:func:`require`, :func:`require_not` and :func:`require_equal` what must hold. The first thing that
+does not hold ends it, with a message. A misconception is named only where its very result is
+recognised; elsewhere the message shows what came and what was expected, without a guess.
+
+``check_something(answer)`` prints; :func:`grade` returns a :class:`Verdict`.
 """
 
 import functools
+import importlib
+import inspect
+import re
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mrcnn_edu.checks.blame import is_unfinished, sentence_of
+from mrcnn_edu.errors import UserError
+
+_case: ContextVar[str] = ContextVar("case", default="")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    passed: bool
+    case: str  # the case that failed: "one pixel", "random 3"; empty where none did
+    message: str  # why it failed; empty where it did not
+    unfinished: bool = False  # the answer still raises NotImplementedError
 
 
 class CheckFailedError(AssertionError):
@@ -22,24 +47,125 @@ class CheckFailedError(AssertionError):
         return [f"✗ {self}"]
 
 
-def check(body: Callable[[Callable], None]) -> Callable[[Callable], None]:
-    """Make a check of a function that raises :class:`CheckFailedError` when an answer is wrong.
+class Check:
+    """The check of one exercise: called by a reader it prints, :meth:`verdict` returns."""
 
-    An answer that still raises ``NotImplementedError`` is unfinished, not wrong: the check says so
-    and returns. A right one is told so.
-    """
+    def __init__(self, exercise: str, body: Callable[[Callable], None]) -> None:
+        self.exercise = exercise
+        self.body = body
+        functools.update_wrapper(self, body)
 
-    @functools.wraps(body)
-    def run(answer: Callable) -> None:
-        name = getattr(answer, "__name__", "your function")
+    def verdict(self, answer: Callable) -> Verdict:
+        """Try an answer. Whatever it does, short of ending the process, is told as a verdict."""
+        token = _case.set("")
         try:
-            body(answer)
-        except NotImplementedError:
-            print(f"… {name} is not written yet. Replace the raise, then run this cell again.")
-            return
-        print(f"✓ {name}: all checks passed.")
+            self.body(answer)
+        except CheckFailedError as failed:
+            return Verdict(False, _case.get(), str(failed))
+        except (Exception, SystemExit) as error:
+            if is_unfinished(error, answer):
+                name = getattr(answer, "__name__", "Your function")
+                return Verdict(False, "", f"{name} is not written yet.", unfinished=True)
+            return Verdict(False, _case.get(), sentence_of(error, answer))
+        finally:
+            _case.reset(token)
+        return Verdict(True, "", "")
 
-    return run
+    def __call__(self, answer: Callable) -> None:
+        """Tell a reader about an answer.
+
+        Raises:
+            CheckFailedError: it is wrong.
+        """
+        found = self.verdict(answer)
+        if found.unfinished:
+            print(f"… {found.message} Replace the raise, then run this cell again.")
+        elif found.passed:
+            print(f"✓ {getattr(answer, '__name__', 'your function')}: all checks passed.")
+        else:
+            raise CheckFailedError(found.message)
+
+
+def check(exercise: str) -> Callable[[Callable[[Callable], None]], Check]:
+    """Make the check of an exercise of a function that raises where an answer is wrong.
+
+    ``@check("4.2")`` stands above ``def check_sample(answer)`` in ``mrcnn_edu/checks/ch04.py``.
+    """
+    return functools.partial(Check, exercise)
+
+
+def grade(exercise: str, answer: Callable) -> Verdict:
+    """Try an answer to an exercise, ``grade("3.2", my_grid)``, and say what was found.
+
+    Raises:
+        UserError: there is no such exercise.
+    """
+    number = re.fullmatch(r"(\d+)([a-z]?)\.\d+|([AB])\.\d+", exercise)
+    if number is None:
+        raise UserError(f"an exercise has a number such as 3.2, not {exercise!r}")
+    digits, part, appendix = number.groups()
+    name = f"ch{appendix or f'{int(digits):02}{part}'}"
+    try:
+        module = importlib.import_module(f"mrcnn_edu.checks.{name}")
+    except ModuleNotFoundError as error:
+        raise UserError(f"exercise {exercise}: there are no checks of that chapter") from error
+    found = [c for c in vars(module).values() if isinstance(c, Check) and c.exercise == exercise]
+    if not found:
+        raise UserError(f"mrcnn_edu/checks/{name}.py has no check of exercise {exercise}")
+    return found[0].verdict(answer)
+
+
+def case(name: str) -> None:
+    """Say which case a check is at, until the next one: a verdict names the one that failed."""
+    _case.set(name)
+
+
+def inputs_kept(answer: Callable) -> Callable:
+    """The reader's function, held to leave what it is given as it was.
+
+    The function returned calls ``answer`` and compares tensors, arrays and lists of them before and
+    after. A check whose exercise must not write into its input begins with
+    ``answer = inputs_kept(answer)``.
+    """
+    try:
+        names = list(inspect.signature(answer).parameters)
+    except (TypeError, ValueError):
+        names = []
+
+    @functools.wraps(answer)
+    def kept(*inputs: Any, **options: Any) -> Any:
+        before = [_copy(i) for i in inputs]
+        result = answer(*inputs, **options)
+        for i, (was, now) in enumerate(zip(before, inputs, strict=True)):
+            name = f" `{names[i]}`" if i < len(names) else ""
+            require(
+                _same(was, now),
+                f"Your function writes into its input{name}: leave it as it was, return new "
+                "values. (`x -= 1` and `x[…] = 1` change the caller's x; `x = x - 1` does not.)",
+            )
+        return result
+
+    return kept
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list | tuple):
+        return [_copy(v) for v in value]
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and bool(a.isclose(b, 0, 0, True).all())
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or (not isinstance(b, Tensor | np.ndarray) and bool(a == b))
 
 
 def require(condition: object, message: str) -> None:
@@ -66,6 +192,51 @@ def numbers(got: Any) -> Tensor:
         raise CheckFailedError(
             f"Your function returned a {kind}; a tensor or numbers were expected."
         ) from error
+
+
+def tensor(got: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """What a reader's function returned, where nothing but a tensor is right.
+
+    Args:
+        got: what came.
+        dtype: its type, where that matters.
+
+    Raises:
+        CheckFailedError: it is something else.
+    """
+    require(got is not None, "Your function returned None. Does it end with a return?")
+    kind = type(got).__name__
+    require(isinstance(got, Tensor), f"Your function returned a {kind}; a tensor was expected.")
+    if dtype is not None:
+        require(got.dtype == dtype, f"Your result is {got.dtype}, expected {dtype}.")
+    return got
+
+
+def parts(got: Any, *names: str) -> tuple:
+    """What a reader's function returned, where it should be several values in a tuple.
+
+    Raises:
+        CheckFailedError: it is something else.
+    """
+    wanted = f"{len(names)} values, {' and '.join(names)}"
+    require(got is not None, f"Your function returned None; expected {wanted}.")
+    kind = type(got).__name__
+    require(isinstance(got, tuple | list), f"Your function returned a {kind}; expected {wanted}.")
+    require(len(got) == len(names), f"Your function returned {len(got)} values; expected {wanted}.")
+    return tuple(got)
+
+
+def require_not(got: Any, wrong: Any, message: str, tolerance: float = 1e-4) -> None:
+    """Fail with ``message`` if ``got`` is what a misconception gives: equal to ``wrong``.
+
+    Raises:
+        CheckFailedError: it is.
+    """
+    found, known = numbers(got).to(torch.float64), torch.as_tensor(wrong).to(torch.float64)
+    if found.shape == known.shape and torch.allclose(
+        found, known, rtol=tolerance, atol=tolerance, equal_nan=True
+    ):
+        raise CheckFailedError(message)
 
 
 def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) -> None:
