@@ -7,12 +7,13 @@ slow definition of each. Chapter 11.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mrcnn_edu.kernels.compiled import kernel
 
 TINY = np.spacing(1.0)  # pycocotools adds it to denominators
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def match(  # type: ignore[no-untyped-def]
     overlaps,
     block,
@@ -63,7 +64,7 @@ def match(  # type: ignore[no-untyped-def]
                         ignored[a, t, d] = found_outside[a, d]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def accumulate(  # type: ignore[no-untyped-def]
     matches,
     ignored,

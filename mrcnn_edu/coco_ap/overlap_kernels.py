@@ -15,10 +15,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from mrcnn_edu.kernels.compiled import kernel
+
 TINY = np.spacing(1.0)  # pycocotools adds it to denominators
 
 
-@njit(inline="always")
+@njit(inline="always", fastmath=False)
 def _next_run(chars, at, end):  # type: ignore[no-untyped-def]
     """The number that begins at `at`, and where the next one does; `at` is −1 if it is cut off.
 
@@ -38,7 +40,7 @@ def _next_run(chars, at, end):  # type: ignore[no-untyped-def]
     return value, np.int64(-1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def measure_runs(chars, ends):  # type: ignore[no-untyped-def]
     """Of each mask: runs of the object, its pixels, all pixels [n]; −1 pixels if damaged."""
     n = len(ends)
@@ -64,7 +66,7 @@ def measure_runs(chars, ends):  # type: ignore[no-untyped-def]
     return count, area, total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def decode_runs(chars, ends, heights, wanted, offset, runs, boxes, first, step):  # type: ignore[no-untyped-def]
     """Begin and end of each object run, and the mask's box, of the masks that are `wanted`.
 
@@ -101,7 +103,7 @@ def decode_runs(chars, ends, heights, wanted, offset, runs, boxes, first, step):
             boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = left, top, right, bottom
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def box_overlaps(found, truth, crowd, found_start, truth_start, block, overlaps, first, step):  # type: ignore[no-untyped-def]
     """IoU of boxes [., 4] xywh; in a crowd, intersection over the detection's area."""
     for c in range(first, len(block), step):
@@ -120,7 +122,7 @@ def box_overlaps(found, truth, crowd, found_start, truth_start, block, overlaps,
                 at += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _shared_pixels(a, b):  # type: ignore[no-untyped-def]
     """Pixels in both of two masks, given as sorted runs [., 2]."""
     i, j, shared = 0, 0, np.int64(0)
@@ -150,7 +152,7 @@ def _shared_pixels(a, b):  # type: ignore[no-untyped-def]
     return shared
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def mask_overlaps(  # type: ignore[no-untyped-def]
     found_runs,
     found_offset,
@@ -200,7 +202,7 @@ def mask_overlaps(  # type: ignore[no-untyped-def]
                 at += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def keypoint_overlaps(  # type: ignore[no-untyped-def]
     found,
     truth,

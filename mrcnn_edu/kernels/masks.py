@@ -19,6 +19,8 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
+from mrcnn_edu.kernels.compiled import kernel
+
 # A cell whose corners are this far on one side of the threshold lies wholly on that side.
 # Far more than the rounding of one interpolation (about 1e-7), far less than what matters.
 MARGIN = np.float32(1e-5)
@@ -32,7 +34,7 @@ def _fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), lambda _context, builder, _signature, values: builder.fma(*values)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def pick(masks, rows, columns, out):  # type: ignore[no-untyped-def]
     """Pixel (i, j) of `out` [G, h, w] becomes pixel (rows[i], columns[j]) of `masks` [G, H, W].
 
@@ -71,7 +73,7 @@ def pick(masks, rows, columns, out):  # type: ignore[no-untyped-def]
                     line[j] = row[columns[j]]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def areas(masks, row_weights, column_weights):  # type: ignore[no-untyped-def]
     """Sum of the pixels of `masks` [G, H, W] uint8, each times its row's and column's weight: [G].
 
@@ -89,7 +91,7 @@ def areas(masks, row_weights, column_weights):  # type: ignore[no-untyped-def]
     return sums
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def extents(masks):  # type: ignore[no-untyped-def]
     """Boxes [G, 4] float32 around what is not 0 in `masks` [G, H, W] uint8; zeros if nothing is."""
     boxes = np.zeros((len(masks), 4), np.float32)
@@ -111,7 +113,7 @@ def extents(masks):  # type: ignore[no-untyped-def]
     return boxes
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _crop_axis(start, length, size, weights, begin, end):  # type: ignore[no-untyped-def]
     """Weights of one axis: cell p is the sum of weights[p, i] · pixel i, begin[p] ≤ i < end[p].
 
@@ -142,7 +144,7 @@ def _crop_axis(start, length, size, weights, begin, end):  # type: ignore[no-unt
             begin[p], end[p] = min(begin[p], low), max(end[p], high + 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def crop(masks, boxes, index, cells, aligned):  # type: ignore[no-untyped-def]
     """Mask targets [R, cells, cells] float32: RoI r is cut from mask `index[r]`.
 
@@ -184,7 +186,7 @@ def crop(masks, boxes, index, cells, aligned):  # type: ignore[no-untyped-def]
     return targets
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _paste_axis(low, high, cells, size, legacy, cell, part):  # type: ignore[no-untyped-def]
     """Where the pixels of one axis read a mask of `cells` cells with a zero at each end.
 
@@ -223,12 +225,12 @@ def _paste_axis(low, high, cells, size, legacy, cell, part):  # type: ignore[no-
     return first, max(first, last)
 
 
-@njit(inline="always")
+@njit(inline="always", fastmath=False)
 def _mix(a, b, part):  # type: ignore[no-untyped-def]
     return _fma(np.float32(1) - part, a, part * b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def paste(masks, boxes, height, width, legacy):  # type: ignore[no-untyped-def]
     """Images [D, height, width] float32 with each mask of `masks` [D, M, M] laid over its box."""
     cells = masks.shape[1]
@@ -254,7 +256,7 @@ def paste(masks, boxes, height, width, legacy):  # type: ignore[no-untyped-def]
     return images
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _compress(counts, chars, used):  # type: ignore[no-untyped-def]
     """Append COCO's code of run lengths `counts` to `chars` at `used`; return the new end.
 
@@ -273,7 +275,7 @@ def _compress(counts, chars, used):  # type: ignore[no-untyped-def]
     return used
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def paste_runs(masks, boxes, height, width, threshold, legacy):  # type: ignore[no-untyped-def]
     """COCO's compressed runs of `paste(...) > threshold`, never making the image.
 

@@ -1,13 +1,14 @@
 """Matching boxes to ground truth on a CPU, one row of IoUs at a time. Chapter 03."""
 
 import numpy as np
-from numba import njit
+
+from mrcnn_edu.kernels.compiled import kernel
 
 BELOW = -1  # IoU with every ground truth is under the lower threshold: a negative
 BETWEEN = -2  # between the two thresholds: neither positive nor negative, ignored
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def match_rows(gt, boxes, fg_iou, bg_iou, allow_low_quality):  # type: ignore[no-untyped-def]
     """`match` on NumPy arrays: `gt` [G, 4], `boxes` [4, A], float32.
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from mrcnn_edu.kernels.compiled import kernel
+
 # Boxes compared before the kernel looks whether one of them overlaps. Long enough for vector
 # instructions, short enough that an early hit saves the rest.
 CHUNK = 64
 
 
-@njit(inline="always")
+@njit(inline="always", fastmath=False)
 def _overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, zero):  # type: ignore[no-untyped-def]
     """Area of the intersection. Written as comparisons: NaN behaves as it does in C++."""
     w = (bx2 if bx2 < ax2 else ax2) - (bx1 if ax1 < bx1 else ax1)
@@ -30,7 +32,7 @@ def _overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, zero):  # type: ignore[no-u
     return (w if zero < w else zero) * (h if zero < h else zero)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def _is_suppressed(kx1, ky1, kx2, ky2, area, x1, y1, x2, y2, threshold):  # type: ignore[no-untyped-def]
     """Whether one of the kept boxes overlaps the box by an IoU of more than `threshold`.
 
@@ -54,7 +56,7 @@ def _is_suppressed(kx1, ky1, kx2, ky2, area, x1, y1, x2, y2, threshold):  # type
     return False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(fastmath=False)
 def greedy_nms(boxes, order, groups, n_groups, threshold, max_keep):  # type: ignore[no-untyped-def]
     """Indices [≤ max_keep] of the boxes that survive, in the given order.
 

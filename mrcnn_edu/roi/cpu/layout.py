@@ -6,14 +6,13 @@ goes tile by tile, so that what is read in one order and written in the other st
 meanwhile; torch's general strided copy does not, and takes several times as long. Chapter 06.
 """
 
-from numba import njit
-
+from mrcnn_edu.kernels.compiled import kernel
 from mrcnn_edu.roi.cpu.taps import index
 
 TILE = 16  # numbers of float32 in a cache line
 
 
-@njit(nogil=True, cache=True)
+@kernel(fastmath=False)
 def transpose(source, target, first, step):  # type: ignore[no-untyped-def]
     """Write `target[a, j, i] = source[a, i, j]`. Threads own runs of 16 rows of the target."""
     count, rows, columns = source.shape

@@ -11,15 +11,15 @@ Chapters 05 and 06.
 """
 
 import numpy as np
-from numba import njit
 
+from mrcnn_edu.kernels.compiled import kernel
 from mrcnn_edu.roi.cpu.taps import index, interval, round_half_away, sample, sample_position
 
 # RoIPool must agree with the reference bin for bin, so products are rounded before they are added.
-kernel = njit(nogil=True, cache=True, error_model="numpy")
+exact = kernel(fastmath=False)
 
 
-@kernel
+@exact
 def pool_interval(low, high, scale, bins, real):  # type: ignore[no-untyped-def]
     """First pixel and bin size of one side of a box: both ends rounded, the last one included."""
     start = int(round_half_away(low * scale, real))
@@ -27,7 +27,7 @@ def pool_interval(low, high, scale, bins, real):  # type: ignore[no-untyped-def]
     return start, real(max(end - start + 1, 1)) / real(bins)
 
 
-@kernel
+@exact
 def pool_bin(start, bin_size, p, length, real):  # type: ignore[no-untyped-def]
     """Pixels [begin, end) of bin p, cut to the map."""
     begin = start + int(np.floor(real(p) * bin_size))
@@ -35,7 +35,7 @@ def pool_bin(start, bin_size, p, length, real):  # type: ignore[no-untyped-def]
     return min(max(begin, 0), length), min(max(end, 0), length)
 
 
-@kernel
+@exact
 def pool_forward(  # type: ignore[no-untyped-def]
     feature, width, rois, rows, scale, bins_x, out, argmax, first, step
 ):
@@ -69,7 +69,7 @@ def pool_forward(  # type: ignore[no-untyped-def]
                             argmax[r, b, c] = name if larger else argmax[r, b, c]
 
 
-@kernel
+@exact
 def pool_backward(gradient, argmax, rois, rows, out, first, step):  # type: ignore[no-untyped-def]
     """Add to `out` [N, H·W, C] the gradient of `pool_forward`, given [R, Ph·Pw, C]."""
     channels = out.shape[2]
@@ -84,7 +84,7 @@ def pool_backward(gradient, argmax, rois, rows, out, first, step):  # type: igno
                     out[n, index(pixel), c] += gradient[r, b, c]
 
 
-@kernel
+@exact
 def sampled_forward(  # type: ignore[no-untyped-def]
     feature, width, rois, rows, scale, aligned, rounded, sampling, bins_x, out, argmax, first, step
 ):
@@ -137,7 +137,7 @@ def sampled_forward(  # type: ignore[no-untyped-def]
                             argmax[r, bin_, c] = name if larger else argmax[r, bin_, c]
 
 
-@kernel
+@exact
 def sampled_backward(  # type: ignore[no-untyped-def]
     gradient, argmax, rois, rows, scale, aligned, rounded, sampling, bins_x, width, out, first, step
 ):

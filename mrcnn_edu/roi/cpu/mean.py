@@ -19,8 +19,8 @@ Chapter 06 builds these step by step.
 """
 
 import numpy as np
-from numba import njit
 
+from mrcnn_edu.kernels.compiled import kernel
 from mrcnn_edu.roi.cpu.taps import (
     find_taps,
     forget_pixels,
@@ -33,12 +33,12 @@ from mrcnn_edu.roi.cpu.taps import (
 )
 
 # "contract" allows fused multiply-adds and nothing else: sums keep their order.
-kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+fused = kernel(fastmath={"contract"})
 
 CHANNELS = 256  # channels a pass of the forward: its buffer stays in the L1 cache
 
 
-@kernel
+@fused
 def weighted_rows(  # type: ignore[no-untyped-def]
     target, t, u, source, n, base, stride, pixel, weight, q, count, low, high
 ):
@@ -78,7 +78,7 @@ def weighted_rows(  # type: ignore[no-untyped-def]
     add_rows(target, t, u, source, n, base, stride, pixel, weight, q, first, count, low, high)
 
 
-@kernel
+@fused
 def add_rows(  # type: ignore[no-untyped-def]
     target, t, u, source, n, base, stride, pixel, weight, q, first, count, low, high
 ):
@@ -108,7 +108,7 @@ def add_rows(  # type: ignore[no-untyped-def]
             target[t, u, c] += wa * source[n, a, c]
 
 
-@kernel
+@fused
 def forward(  # type: ignore[no-untyped-def]
     feature, width, rois, rows, scale, aligned, rounded, sampling, bins_x, out, first, step
 ):
@@ -171,7 +171,7 @@ def forward(  # type: ignore[no-untyped-def]
         forget_pixels(slot, column, columns)
 
 
-@kernel
+@fused
 def backward(  # type: ignore[no-untyped-def]
     gradient, rois, rows, scale, aligned, rounded, sampling, bins_x, width, out, first, step
 ):

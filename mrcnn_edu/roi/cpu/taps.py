@@ -17,7 +17,8 @@ Compiled by Numba; used by every CPU kernel. Chapter 05 derives it, Chapter 06 t
 import numpy as np
 from numba import njit
 
-scalar = njit(nogil=True, inline="never", error_model="numpy")
+# fastmath is said, or a function would take it from the kernel that happens to compile it first.
+scalar = njit(nogil=True, error_model="numpy", fastmath=False)
 
 # Numba lets a signed index be negative (counted from the end) and tests every one, which costs
 # the inner loops their vector instructions: ×7. Unsigned indices have no such test.

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import cuda
 
-device = cuda.jit(device=True)
+device = cuda.jit(device=True, fastmath=False)
 
 
 @device

@@ -28,7 +28,7 @@ from mrcnn_edu.roi.cuda.device import (
 def make_pool_forward(read: Callable[..., Any]) -> Any:
     """The forward kernel of RoIPool, for features that `read` widens."""
 
-    @cuda.jit
+    @cuda.jit(fastmath=False)
     def pool_forward(  # type: ignore[no-untyped-def]
         feature, width, rois, levels, level, scale, bins_x, channels_last, out, argmax
     ):
@@ -60,7 +60,7 @@ pool_forward = make_pool_forward(widen)
 pool_forward_bfloat16 = make_pool_forward(widen_bfloat16)
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def pool_backward(gradient, argmax, rois, levels, level, channels_last, out):  # type: ignore[no-untyped-def]
     """Add to `out` [N, H·W, C] the gradient of RoIPool, atomically."""
     r, b, c = my_output(channels_last)
@@ -70,7 +70,7 @@ def pool_backward(gradient, argmax, rois, levels, level, channels_last, out):  #
         cuda.atomic.add(out, (int(rois[r, 0]), argmax[r, b, c], c), gradient[r, b, c])
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def pool_backward_by_rows(gradient, argmax, width, rois, levels, level, out):  # type: ignore[no-untyped-def]
     """The same gradient, each thread the only writer of one row of one channel."""
     height = out.shape[1] // width
@@ -90,7 +90,7 @@ def pool_backward_by_rows(gradient, argmax, width, rois, levels, level, out):  #
 def make_forward(read: Callable[..., Any]) -> Any:
     """The forward kernel of RoIAlign and RoIWarp with the maximum; `read` widens features."""
 
-    @cuda.jit
+    @cuda.jit(fastmath=False)
     def forward(  # type: ignore[no-untyped-def]
         feature, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
         channels_last, out, argmax,
@@ -155,7 +155,7 @@ def largest_sample(  # type: ignore[no-untyped-def]
     return sample(at_y, height, real), sample(at_x, width, real)
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def backward(  # type: ignore[no-untyped-def]
     gradient, argmax, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
     channels_last, out,
@@ -182,7 +182,7 @@ def backward(  # type: ignore[no-untyped-def]
     cuda.atomic.add(out, (n, bottom * width + right, c), lower * beside)
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def backward_by_rows(  # type: ignore[no-untyped-def]
     gradient, argmax, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
     channels_last, out,

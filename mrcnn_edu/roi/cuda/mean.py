@@ -30,7 +30,7 @@ from mrcnn_edu.roi.cuda.device import (
 def make_forward(read: Callable[..., Any]) -> Any:
     """The forward kernel, for features that `read` widens to the computing type."""
 
-    @cuda.jit
+    @cuda.jit(fastmath=False)
     def forward(  # type: ignore[no-untyped-def]
         feature, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
         channels_last, out,
@@ -75,7 +75,7 @@ forward = make_forward(widen)
 forward_bfloat16 = make_forward(widen_bfloat16)
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def backward(  # type: ignore[no-untyped-def]
     gradient, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
     channels_last, out,
@@ -112,7 +112,7 @@ def backward(  # type: ignore[no-untyped-def]
             cuda.atomic.add(out, (n, bottom * width + right, c), lower * beside)
 
 
-@cuda.jit
+@cuda.jit(fastmath=False)
 def backward_by_rows(  # type: ignore[no-untyped-def]
     gradient, width, rois, levels, level, scale, aligned, rounded, sampling, bins_x,
     channels_last, out,
