@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.nn.box_head import box_losses, build_box_head, sample_rois
-from mrcnn_edu.nn.detections import BoxDetections, select_detections
+from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
 from mrcnn_edu.nn.layers import norm_layer
 from mrcnn_edu.nn.losses import Average, divide, identity
@@ -191,24 +191,30 @@ class MaskRCNN(nn.Module):
             detections=self.complete(record, found),
         )
 
-    def complete(self, record: Record, found: Sequence[BoxDetections]) -> list[Detections]:
-        """Run mask and keypoint heads on the boxes found in each image."""
+    def complete(self, record: Record, found: Sequence[Detections]) -> list[Detections]:
+        """Add what mask and keypoint heads see in the boxes found in each image."""
         c = self.config
+        completed = list(found)
         boxes = [f.boxes for f in found]
         counts = [len(b) for b in boxes]
-        parts: list[dict[str, Tensor]] = [f._asdict() for f in found]
         if self.mask_head is not None:
             logits = self.mask_head(self.roi_features(record, boxes, c.mask_pool))  # [D, K, M, M]
             labels = torch.cat([f.labels for f in found])
             masks = predicted_class_masks(logits, labels, c.mask_prediction == "softmax")
-            for part, value in zip(parts, masks.split(counts), strict=True):
-                part["masks"] = value
+            completed = [
+                dataclasses.replace(f, masks=m)
+                for f, m in zip(completed, masks.split(counts), strict=True)
+            ]
         if self.keypoint_head is not None:
             maps = self.keypoint_head(self.roi_features(record, boxes, c.keypoint_pool))
             joints, scores = decode_keypoints(maps, torch.cat(boxes))
-            for part, j, s in zip(parts, joints.split(counts), scores.split(counts), strict=True):
-                part["keypoints"], part["keypoint_scores"] = j, s
-        return [Detections(**part) for part in parts]
+            completed = [
+                dataclasses.replace(f, keypoints=j, keypoint_scores=s)
+                for f, j, s in zip(
+                    completed, joints.split(counts), scores.split(counts), strict=True
+                )
+            ]
+        return completed
 
     def propose(self, record: Record, training: bool) -> list[Proposals]:
         """Return the proposals of each image, with the training or the test counts."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.nn.detections import BoxDetections, select_detections
+from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.mask_head import predicted_class_masks
 from mrcnn_edu.presets import PRESETS
 from mrcnn_edu.record import Detections, Record
@@ -200,9 +200,7 @@ def test_masks_and_keypoints(this):
         masks = predicted_class_masks(logits, labels)
         torch.testing.assert_close(masks, expected, rtol=0, atol=1e-4)
     if ours.keypoint_head is not None:
-        given_boxes = [
-            BoxDetections(d["boxes"], d["labels"], d["scores"]) for d in stages.detections
-        ]
+        given_boxes = [Detections(d["boxes"], d["labels"], d["scores"]) for d in stages.detections]
         found = ours.complete(given, given_boxes)
         for f, theirs in zip(found, stages.detections, strict=True):
             same = (f.keypoints - theirs["keypoints"]).abs().amax(dim=2) < 1e-2  # [D, J]

@@ -4,22 +4,13 @@ Score threshold, one box for each class of each proposal, non-maximum suppressio
 the best of the image (paper §3.1, "Inference"). Chapter 08.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.nn.proposals import SMALLEST
-
-
-class BoxDetections(NamedTuple):
-    """The detections of one image before masks, best first."""
-
-    boxes: Tensor  # [D, 4]
-    labels: Tensor  # [D], 1 to K
-    scores: Tensor  # [D]
+from mrcnn_edu.record import Detections
 
 
 @torch.no_grad()
@@ -29,7 +20,7 @@ def select_detections(
     proposals: Tensor,
     image_size: tuple[int, int],
     config: ModelConfig,
-) -> BoxDetections:
+) -> Detections:
     """Decide what is in one image.
 
     Every proposal offers one box for each class. Those above ``score_threshold`` are thinned by
@@ -42,6 +33,9 @@ def select_detections(
         proposals: [R, 4].
         image_size: (height, width) without padding.
         config: thresholds and counts.
+
+    Returns:
+        boxes, labels and scores; masks and keypoints come from heads that look at these boxes.
     """
     scores = logits.softmax(dim=1)[:, 1:]  # [R, K]
     roi, label = (scores > config.score_threshold).nonzero(as_tuple=True)  # [candidates] each
@@ -54,4 +48,4 @@ def select_detections(
     kept = box_ops.batched_nms(
         boxes, scores, label, config.detection_nms_iou, max_keep=config.detections_per_image
     )
-    return BoxDetections(boxes[kept], label[kept] + 1, scores[kept])
+    return Detections(boxes[kept], label[kept] + 1, scores[kept])
