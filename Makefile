@@ -15,8 +15,8 @@ help:  ## list the targets
 
 # One stamp for each set of extras, so that `quickstart` does not install what only tests need.
 $(VENV)/.base: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
-	  { echo "mrcnn_edu needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "mrcnn_edu needs Python 3.11 to 3.14: make PYTHON=/path/to/python3.13 …"; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "Cannot create $(VENV): on Debian and Ubuntu install python3-venv"; exit 1; }
 	@echo "Installing mrcnn_edu into $(VENV) (PyTorch is large: a few minutes, 6 GB) …"

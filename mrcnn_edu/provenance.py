@@ -62,13 +62,21 @@ def _machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.machine()}",
     }
     if torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
         machine["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30)
     return machine
+
+
+def _memory_gib() -> int | None:
+    """The machine's memory; None where the system has no call for it, as on Windows."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, ValueError):
+        return None
 
 
 def _cpu_name() -> str:

@@ -178,6 +178,7 @@ def stage(course: list[Chapter]) -> None:
             {
                 "caption": "Beside it",
                 "chapters": [
+                    {"file": "from_python"},
                     {"file": "notation"},
                     {"file": "differences"},
                     {"file": "ablations"},

@@ -85,7 +85,7 @@ class Loader:
             batch_sampler=_Places(order, config, first, rank, world),
             collate_fn=_collate,
             num_workers=workers,
-            multiprocessing_context=_fork_server() if workers else None,
+            multiprocessing_context=_start_method() if workers else None,
             prefetch_factor=2 if workers else None,
             pin_memory=device.startswith("cuda"),
             worker_init_fn=_leave_signals_to_training,
@@ -227,8 +227,10 @@ def _end_with_training() -> None:
     os._exit(1)
 
 
-def _fork_server() -> multiprocessing.context.BaseContext:
-    """A context whose server imports the package once, for all workers."""
+def _start_method() -> multiprocessing.context.BaseContext:
+    """How workers start: from a server that has imported the package once; on Windows each anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mrcnn_edu.training.loader"])
     return context
