@@ -1,12 +1,17 @@
 """A data set small enough to train on in a test."""
 
+import contextlib
 import dataclasses
+import io
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from pycocotools.coco import COCO
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.presets import TINY_FPN
 
@@ -31,19 +36,27 @@ def small_shapes(images: int = 6, seed: int = 3) -> ShapesDataset:
     return ShapesDataset(generate(ShapesConfig(image_size=64), images, seed))
 
 
-class Wrapped:
-    """A data set that does something to each sample on the way out."""
+def as_pycocotools(dataset: Dataset) -> COCO:
+    """The ground truth of a data set as pycocotools reads it from a file."""
+    coco = COCO()
+    coco.dataset = dataset.ground_truth()
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+class Wrapped(Dataset):
+    """A data set that does something to each sample on the way out.
+
+    It says what a data set must say, and nothing more.
+    """
 
     def __init__(self, dataset: ShapesDataset, change: Callable) -> None:
         self.dataset, self.change = dataset, change
-        self.num_classes = dataset.num_classes
-        self.class_names = dataset.class_names
-        self.image_ids = dataset.image_ids
-        self.to_category_id = dataset.to_category_id
-        self.coco_gt = dataset.coco_gt
+        self.categories, self.image_ids = dataset.categories, dataset.image_ids
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def ground_truth(self) -> dict[str, Any]:
+        return self.dataset.ground_truth()
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         return self.change(index, *self.dataset[index])

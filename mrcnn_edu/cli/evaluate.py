@@ -79,9 +79,9 @@ class Evaluate:
             if group.first:
                 self._report(dataset, results, Console())
 
-    def _report(self, dataset: Any, results: list[dict[str, Any]], console: Console) -> None:
+    def _report(self, dataset: Dataset, results: list[dict[str, Any]], console: Console) -> None:
         """Print the numbers; write everything, and pictures where there are images."""
-        truth = dataset.coco_gt().dataset
+        truth = dataset.ground_truth()
         report = make_report(truth, results, self.max_detections)
         console.print(summary_table(report))
         console.print(error_table(report))
@@ -93,7 +93,7 @@ class Evaluate:
                     save_pictures(self.out / PICTURES_FILE, dataset, results, chosen)
             console.print(f"Everything is in [bold]{self.out}/[/].", soft_wrap=True)
 
-    def _data_for_results(self) -> Any:
+    def _data_for_results(self) -> Dataset:
         """The data set; with annotations alone, one that has no images."""
         if self.data.images is not None or self.data.annotations is None:
             return self.data.load("val")
@@ -129,7 +129,7 @@ def _read_json(path: Path, what: str) -> Any:
         ) from error
 
 
-def _without_images(dataset: Any) -> bool:
+def _without_images(dataset: Dataset) -> bool:
     return type(dataset) is CocoFormatDataset
 
 

@@ -96,7 +96,7 @@ def load_truth(
             raise UserError(
                 f"Annotation {a.get('id')} of image id {a['image_id']} has no 'area', which "
                 "decides whether an object is small, medium or large. Read the file with "
-                "mrcnn_edu.data.coco.CocoDataset, whose coco_gt() completes it."
+                "mrcnn_edu.data.coco.CocoDataset, whose ground_truth() completes it."
             )
     image, label = _positions(annotations, index)
     crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_)

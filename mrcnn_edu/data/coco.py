@@ -9,8 +9,6 @@ else: the rest of the package counts 1..K, in the order of the ids, with 0 for b
 Format: cocodataset.org, "Data format". Chapter 12.
 """
 
-import contextlib
-import io
 import json
 import os
 from pathlib import Path
@@ -21,11 +19,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle_ops
-from pycocotools.coco import COCO
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from mrcnn_edu.data.dataset import Target
+from mrcnn_edu.data.dataset import Categories, Dataset, Target
 from mrcnn_edu.data.jpeg import plain_size
 from mrcnn_edu.data.packed import PackedList
 
@@ -55,14 +51,14 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
     raise ValueError("segmentation is neither a list of polygons nor an RLE with size and counts")
 
 
-class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
+class CocoFormatDataset(Dataset):
     """The half that needs no image files: ids, classes, targets, ground truth.
 
     A subclass adds `load_image(index)`, which returns RGB uint8 [H, W, 3].
 
     Parameters: `ground_truth`, a COCO dictionary; `name`, what to call it in messages;
     `keep_crowd`: whether crowd regions are among the targets, marked `iscrowd` 1. Training leaves
-    them out, as the paper's code does; the evaluator reads them from `coco_gt()` in any case.
+    them out, as the paper's code does; the evaluator reads them from `ground_truth()` anyway.
 
     Images without objects are kept. Objects without area, box or mask, are left out.
     Raises ValueError when the dictionary is not COCO, naming the key that is missing.
@@ -73,15 +69,15 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         self.name = name
         self.keep_crowd = keep_crowd
         categories = sorted(ground_truth["categories"], key=lambda c: c["id"])
-        self.category_ids: list[int] = [c["id"] for c in categories]
-        self.class_names: list[str] = [c["name"] for c in categories]
-        self.num_classes: int = len(categories)
+        self.categories = Categories(
+            tuple(c["id"] for c in categories), tuple(c["name"] for c in categories)
+        )
         self.num_keypoints: int = max((len(c.get("keypoints", ())) for c in categories), default=0)
         # The labels whose objects have joints: of COCO's and Shapes' classes only the person.
         self.keypoint_labels: frozenset[int] = frozenset(
             k for k, category in enumerate(categories, start=1) if category.get("keypoints")
         )
-        self._label_of = {category: k + 1 for k, category in enumerate(self.category_ids)}
+        self._label_of = {category: k + 1 for k, category in enumerate(self.categories.ids)}
         self._head = {k: v for k, v in ground_truth.items() if k not in ("images", "annotations")}
         self.images: list[dict[str, Any]] = sorted(ground_truth["images"], key=lambda i: i["id"])
         self.image_ids: list[int] = [image["id"] for image in self.images]
@@ -89,9 +85,6 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         for a in ground_truth["annotations"]:
             by_image[a["image_id"]].append(a)
         self._packed = PackedList(by_image[i] for i in self.image_ids)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target). The objects' masks are decoded here, not before."""
@@ -101,13 +94,6 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
     def load_image(self, index: int) -> NDArray[np.uint8]:
         """The pixels of one image, RGB uint8 [H, W, 3]."""
         raise NotImplementedError("a subclass says where images come from")
-
-    def encoded(self, index: int) -> Tensor | None:
-        """The bytes of an image's file, uint8 [bytes], where `data.jpeg` can decode them.
-
-        None otherwise, and where there is no file; `load_image` then does.
-        """
-        return None
 
     def annotations(self, index: int) -> list[dict[str, Any]]:
         """The raw annotations of one image, crowd regions included, with COCO's own ids."""
@@ -122,26 +108,16 @@ class CocoFormatDataset(Dataset[tuple[Tensor, Target]]):
         """Whether anything in the image is annotated, crowd regions apart."""
         return any(not a.get("iscrowd", 0) for a in self.annotations(index))
 
-    def to_category_id(self, label: int) -> int:
-        """The file's category id of a label in 1..K. Raises ValueError outside that range."""
-        if not 1 <= label <= self.num_classes:
-            raise ValueError(f"label {label} is not in 1..{self.num_classes} (0 is background)")
-        return self.category_ids[label - 1]
-
     def to_label(self, category_id: int) -> int:
         """The label in 1..K of a category id of the file. Raises ValueError if it has none."""
         if category_id not in self._label_of:
             raise ValueError(f"{self.name} has no category id {category_id}")
         return self._label_of[category_id]
 
-    def coco_gt(self) -> COCO:
-        """The ground truth as pycocotools' COCO object, made anew: evaluation writes into it."""
+    def ground_truth(self) -> dict[str, Any]:
+        """The file's content, images by id, annotations completed, and made anew."""
         annotations = [self._completed(a, i) for i in range(len(self)) for a in self.annotations(i)]
-        coco = COCO()
-        coco.dataset = self._head | {"images": self.images, "annotations": annotations}
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-        return coco
+        return self._head | {"images": self.images, "annotations": annotations}
 
     def _completed(self, annotation: dict[str, Any], index: int) -> dict[str, Any]:
         """An annotation with the fields that pycocotools reads and many files leave out.

@@ -1,43 +1,95 @@
-"""What training and evaluation ask of a data set. Your own set needs these seven things.
+"""What training and evaluation ask of a data set: a base class for your own.
 
-`CocoDataset` and `ShapesDataset` have them; any other class that does will train and be measured
-just as well. Labels are 1..K inside the package; `to_category_id` leads back to the ids of the
-file. Chapter 12.
+Four things are yours to say: the classes, the images' ids, one image with its target, and the
+ground truth that it is measured against. All else follows from them, and a set that knows a faster
+way overrides it, as those of `data.coco` do. Labels are 1..K inside the package; `to_category_id`
+leads back to the ids of the file. Chapter 12.
 """
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 Target = dict[str, Tensor]  # what is in it: `data.coco`
 
 
-class Dataset(Protocol):
-    """Images with targets, and the ground truth they came from.
+@dataclass(frozen=True)
+class Categories:
+    """The classes of a data set or a model: label i, from 1, has ``ids[i − 1]``, ``names[i − 1]``.
 
-    Two options of training ask for more: `skip_empty` for `has_objects(index)`, `aspect_group` for
-    `image_size(index)`; see `data.coco`. A third, `decode_on_gpu`, has an effect where the set has
-    `encoded(index)`, `target(index)` and `image_size(index)`.
+    Background, label 0, is not among them.
     """
 
-    num_classes: int  # K, without the background
-    class_names: list[str]  # K names, label 1 first
-    image_ids: list[int]
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
 
-    def __len__(self) -> int: ...
 
+class Dataset(ABC):
+    """Images with targets, and the ground truth they came from.
+
+    A subclass has the attributes `categories` and `image_ids`, and the methods `__getitem__` and
+    `ground_truth`. `keypoint_labels` are the labels whose objects have joints, None for all.
+    """
+
+    categories: Categories
+    image_ids: Sequence[int]
+    keypoint_labels: Collection[int] | None = None
+
+    @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target); what is in a target: `data.coco`."""
-        ...
 
-    def to_category_id(self, label: int) -> int: ...
+    @abstractmethod
+    def ground_truth(self) -> dict[str, Any]:
+        """What an annotation file in COCO's format holds, with every field that evaluation reads.
 
-    def coco_gt(self) -> Any:
-        """The ground truth as a `pycocotools.coco.COCO`."""
-        ...
+        It is made anew for each call, so a caller may write into its annotations.
+        """
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def num_classes(self) -> int:
+        """K, without the background."""
+        return len(self.categories.ids)
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names, label 1 first."""
+        return list(self.categories.names)
+
+    def to_category_id(self, label: int) -> int:
+        """The file's category id of a label in 1..K. Raises ValueError outside that range."""
+        if not 1 <= label <= self.num_classes:
+            raise ValueError(f"label {label} is not in 1..{self.num_classes} (0 is background)")
+        return self.categories.ids[label - 1]
+
+    def target(self, index: int) -> Target:
+        """The target alone; override it where that needs no image."""
+        return self[index][1]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image; override it where that needs no image."""
+        height, width = self[index][0].shape[1:]
+        return height, width
+
+    def has_objects(self, index: int) -> bool:
+        """Whether there is anything to learn from in an image; override it where that is known."""
+        return len(self.target(index)["labels"]) > 0
+
+    def encoded(self, index: int) -> Tensor | None:
+        """The bytes of an image's file, uint8 [bytes], where `data.jpeg` can decode them.
+
+        None where it cannot and where there is no file; `__getitem__` then reads the image.
+        """
+        return None
 
 
-class InMemory:
+class InMemory(Dataset):
     """A small data set that keeps each sample, decoded, after the first read.
 
     Masks take G · H · W bytes an image: the 386 nuclei images about 1 GB. Samples are shared, so
@@ -46,13 +98,9 @@ class InMemory:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.num_classes, self.class_names = dataset.num_classes, dataset.class_names
-        self.image_ids = dataset.image_ids
-        self.keypoint_labels = getattr(dataset, "keypoint_labels", None)
+        self.categories, self.image_ids = dataset.categories, dataset.image_ids
+        self.keypoint_labels = dataset.keypoint_labels
         self._samples: dict[int, tuple[Tensor, Target]] = {}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target)."""
@@ -60,10 +108,14 @@ class InMemory:
             self._samples[index] = self.dataset[index]
         return self._samples[index]
 
-    def to_category_id(self, label: int) -> int:
-        """The file's category id of a label."""
-        return self.dataset.to_category_id(label)
+    def ground_truth(self) -> dict[str, Any]:
+        """That of the set whose samples are kept."""
+        return self.dataset.ground_truth()
 
-    def coco_gt(self) -> Any:
-        """The ground truth as a `pycocotools.coco.COCO`."""
-        return self.dataset.coco_gt()
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of an image, as the set knows it."""
+        return self.dataset.image_size(index)
+
+    def has_objects(self, index: int) -> bool:
+        """Whether there is anything to learn from in an image, as the set knows it."""
+        return self.dataset.has_objects(index)

@@ -278,7 +278,7 @@ def _annotate(index: int, shape: _Object, owner: NDArray[np.int64]) -> dict[str,
 
 
 class ShapesDataset(CocoFormatDataset):
-    """A ShapesSet as a torch data set, in memory; the same protocol as CocoDataset."""
+    """A ShapesSet as a data set, in memory."""
 
     def __init__(self, shapes: ShapesSet) -> None:
         super().__init__(shapes.ground_truth, f"Shapes with seed {shapes.seed}")

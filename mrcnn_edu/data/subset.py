@@ -19,7 +19,7 @@ class Subset(CocoFormatDataset):
         self.whole = whole
         images = [whole.images[i] for i in indices]
         ids = {image["id"] for image in images}
-        truth = whole.coco_gt().dataset
+        truth = whole.ground_truth()
         annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
         super().__init__(
             truth | {"images": images, "annotations": annotations}, whole.name, whole.keep_crowd

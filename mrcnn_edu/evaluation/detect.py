@@ -76,7 +76,7 @@ def coco_results(
                 (image.shape[1], image.shape[2]),
                 dataset.to_category_id,
                 model.config,
-                getattr(dataset, "keypoint_labels", None),
+                dataset.keypoint_labels,
             )
             for i, image, detections in zip(indices, images, predict(model, images), strict=True)
         ]
@@ -108,8 +108,7 @@ def _gather(
 
 def _fingerprint(model: MaskRCNN, dataset: Dataset, batch_size: int) -> str:
     """Changes with all that detections depend on: weights, settings, images, batches."""
-    classes = [dataset.to_category_id(i + 1) for i in range(dataset.num_classes)]
-    settings = [to_json(model.config), classes, list(dataset.image_ids), batch_size]
+    settings = [to_json(model.config), dataset.categories.ids, list(dataset.image_ids), batch_size]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -11,7 +11,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def coco_metrics(
-    ground_truth: Any,
+    ground_truth: dict[str, Any],
     results: Sequence[dict[str, Any]],
     iou_type: coco_ap.IouType,
     max_detections: int | None = None,
@@ -19,7 +19,7 @@ def coco_metrics(
     """The numbers that COCO publishes, by :mod:`mrcnn_edu.coco_ap`.
 
     Args:
-        ground_truth: a ``pycocotools.coco.COCO``, or the dictionary of an annotation file.
+        ground_truth: the content of an annotation file.
         results: as :func:`coco_results` writes them.
         iou_type: "bbox", "segm" or "keypoints".
         max_detections: detections of an image and class that count, best first; None for COCO's
@@ -34,9 +34,8 @@ def coco_metrics(
         UserError: image or category ids of the results are not those of the ground truth, or
             something else is wrong with either; see :mod:`mrcnn_edu.coco_ap.load`.
     """
-    truth = ground_truth if isinstance(ground_truth, dict) else ground_truth.dataset
     limits = recall_limits(iou_type, max_detections)
-    return coco_ap.evaluate(truth, results, iou_type, limits).summary()
+    return coco_ap.evaluate(ground_truth, results, iou_type, limits).summary()
 
 
 def measure(
@@ -52,7 +51,7 @@ def measure(
     Returns:
         ``box``, and ``mask`` and ``keypoints`` where there are heads for them.
     """
-    truth, most = dataset.coco_gt(), config.detections_per_image
+    truth, most = dataset.ground_truth(), config.detections_per_image
     found = {"box": coco_metrics(truth, results, "bbox", most)}
     if config.mask_head != "none":
         found["mask"] = coco_metrics(truth, results, "segm", most)

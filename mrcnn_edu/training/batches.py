@@ -9,7 +9,6 @@ Chapters 12 and 13.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,10 +108,8 @@ def read_sample(dataset: Dataset, place: Place, encoded: bool = False) -> Sample
     return Sample(image_id, epoch, image, target)
 
 
-def _file(dataset: Any, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
+def _file(dataset: Dataset, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
     """A file's bytes, an image of its size without pixels, and the target."""
-    if not hasattr(dataset, "encoded"):
-        return None
     content = dataset.encoded(index)
     if content is None:
         return None

@@ -8,7 +8,6 @@ Chapter 13.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,25 +102,14 @@ def make_order(dataset: Dataset, config: TrainConfig) -> SampleOrder:
     """The row of images of a run: which take part, and which stand together.
 
     Raises:
-        UserError: no image has objects, or the data set does not know what is asked of it.
+        UserError: no image has objects.
     """
     indices = list(range(len(dataset)))
     if config.skip_empty:
-        has_objects = _method(dataset, "has_objects", "skip_empty")
-        indices = [i for i in indices if has_objects(i)]
+        indices = [i for i in indices if dataset.has_objects(i)]
         if not indices:
             raise UserError("No image of the training set has objects.")
     wide = None
     if config.aspect_group > 1:
-        size = _method(dataset, "image_size", "aspect_group")
-        wide = [w > h for h, w in map(size, indices)]
+        wide = [w > h for h, w in map(dataset.image_size, indices)]
     return SampleOrder(indices, config.seed, wide, config.aspect_group)
-
-
-def _method(dataset: Dataset, name: str, option: str) -> Any:
-    if not hasattr(dataset, name):
-        raise UserError(
-            f"{option} needs a data set that has the method {name}(index), as those in COCO's "
-            f"format do; {type(dataset).__name__} has not. Leave {option} at 0."
-        )
-    return getattr(dataset, name)

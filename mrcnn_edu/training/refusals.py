@@ -58,6 +58,6 @@ def check_skipping(config: TrainConfig, model: nn.Module) -> None:
 
 def fingerprint(dataset: Dataset) -> str:
     """Changes with the images and classes of a data set, so that no run goes on with another."""
-    ids = [dataset.to_category_id(i + 1) for i in range(dataset.num_classes)]
-    content = json.dumps([ids, list(dataset.class_names), list(dataset.image_ids)])
+    categories = dataset.categories
+    content = json.dumps([categories.ids, categories.names, list(dataset.image_ids)])
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.state import TrainState, load_state, save_state
-from mrcnn_edu.weights.checkpoint import Categories, save_model
+from mrcnn_edu.weights.checkpoint import save_model
 
 STATE, MODEL = "state.pt", "model.safetensors"
 CHECKPOINTS, BEST = "checkpoints", "best"

@@ -42,7 +42,7 @@ from mrcnn_edu.training.schedule import count_steps, learning_rate
 from mrcnn_edu.training.state import TrainState
 from mrcnn_edu.training.stop import StopRequest, TrainingInterruptedError, stop_signals
 from mrcnn_edu.training.validation import score, validate
-from mrcnn_edu.weights.checkpoint import Categories, misfits_of
+from mrcnn_edu.weights.checkpoint import misfits_of
 
 
 def train(
@@ -83,11 +83,7 @@ def train(
     check_dataset(dataset, model_config)
     order = make_order(dataset, train_config)
     config = count_steps(train_config, len(order))
-    categories = Categories(
-        tuple(dataset.to_category_id(i + 1) for i in range(dataset.num_classes)),
-        tuple(dataset.class_names),
-    )
-    run = RunFolder(folder, config, categories, fingerprint(dataset))
+    run = RunFolder(folder, config, dataset.categories, fingerprint(dataset))
     with processes(device) as group, ExitStack() as alone:
         check_division(config, group)
         if group.first:

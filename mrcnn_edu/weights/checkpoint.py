@@ -16,20 +16,13 @@ import safetensors.torch
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig, from_json, to_json
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import write_atomically
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.weights.layout import Source, current_names, misfits, take
 
 FORMAT = "mrcnn_edu 1"
-
-
-@dataclass(frozen=True)
-class Categories:
-    """A model's classes: label i, counted from 1, has ``ids[i − 1]`` and ``names[i − 1]``."""
-
-    ids: tuple[int, ...]
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

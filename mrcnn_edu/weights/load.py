@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig, difference
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import Dialect, preset
 from mrcnn_edu.weights import fit, published, torchvision
-from mrcnn_edu.weights.checkpoint import Categories, LoadedModel, load_model
+from mrcnn_edu.weights.checkpoint import LoadedModel, load_model
 from mrcnn_edu.weights.files import WeightsFile, read_weights
 
 

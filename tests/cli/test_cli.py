@@ -16,12 +16,13 @@ from pycocotools.coco import COCO
 from mrcnn_edu.cli import main
 from mrcnn_edu.cli.train import Train
 from mrcnn_edu.config import ModelConfig, from_json
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.training.config import RECIPES, TrainConfig
 from mrcnn_edu.training.run_log import read_evaluations
 from mrcnn_edu.training.schedule import scale_to_batch
-from mrcnn_edu.weights.checkpoint import Categories, load_model, save_model
+from mrcnn_edu.weights.checkpoint import load_model, save_model
 from tests.fake_data import small_config
 
 DATA = os.environ.get("MRCNN_DATA")

@@ -18,6 +18,7 @@ from mrcnn_edu.data.coco import CocoDataset, CocoFormatDataset, read_rgb, segmen
 from mrcnn_edu.data.dataset import InMemory
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.data.transforms import collate
+from tests.fake_data import as_pycocotools
 
 DATA = Path(os.environ.get("MRCNN_DATA", "absent"))
 needs_photographs = pytest.mark.skipif(
@@ -61,7 +62,7 @@ def write(folder: Path, ground_truth: Any, images: tuple[str, ...] = ("a.png", "
 @pytest.mark.parametrize("split", ["train2017", "val2017"])
 def test_every_mask_equals_pycocotools(split: str) -> None:
     """Polygons, uncompressed and compressed RLE, crowd: bit for bit what annToMask gives."""
-    dataset, theirs = photographs(split, keep_crowd=True), photographs(split).coco_gt()
+    dataset, theirs = photographs(split, keep_crowd=True), as_pycocotools(photographs(split))
     checked = crowds = 0
     for i, image_id in enumerate(dataset.image_ids):
         target = dataset.target(i)
@@ -94,8 +95,8 @@ def test_photographs_are_valid_items_and_crowds_are_left_out() -> None:
         assert not target["iscrowd"].any()
         check_target(image, target, 80)
         total += len(target["labels"])
-    crowds = sum(a["iscrowd"] for a in dataset.coco_gt().anns.values())
-    assert total == len(dataset.coco_gt().anns) - crowds
+    crowds = sum(a["iscrowd"] for a in as_pycocotools(dataset).anns.values())
+    assert total == len(as_pycocotools(dataset).anns) - crowds
     assert crowds > 0
 
 
@@ -134,7 +135,7 @@ def test_items_are_the_same_in_dataloader_workers(method: str) -> None:
 
 def test_ids_become_labels_in_the_order_of_the_ids(tmp_path: Path) -> None:
     dataset = CocoDataset(tmp_path, write(tmp_path, truth()), keep_crowd=True)
-    assert dataset.category_ids == [3, 90]
+    assert dataset.categories.ids == (3, 90)
     assert dataset.class_names == ["car", "toothbrush"]
     assert dataset.image_ids == [7, 9]
     _, target = dataset[0]
@@ -168,7 +169,7 @@ def test_objects_without_area_are_left_out(tmp_path: Path) -> None:
     ground_truth["annotations"].append(first | {"id": 20, "segmentation": nothing})
     dataset = CocoDataset(tmp_path, write(tmp_path, ground_truth))
     assert len(dataset[0][1]["labels"]) == 1
-    assert len(dataset.coco_gt().anns) == 6  # the evaluator still sees the file as it is
+    assert len(as_pycocotools(dataset).anns) == 6  # the evaluator still sees the file as it is
 
 
 def test_area_and_iscrowd_may_be_missing(tmp_path: Path) -> None:
@@ -185,16 +186,16 @@ def test_coco_gt_is_new_each_time_quiet_and_equal_to_the_file(
 ) -> None:
     path = write(tmp_path, truth())
     dataset = CocoDataset(tmp_path, path)
-    first = dataset.coco_gt()
+    first = as_pycocotools(dataset)
     assert capsys.readouterr().out == ""
     first.anns[1]["ignore"] = 1  # as COCOeval does
-    assert "ignore" not in dataset.coco_gt().anns[1]
+    assert "ignore" not in as_pycocotools(dataset).anns[1]
     theirs = COCO(str(path))
-    ours = dataset.coco_gt()
+    ours = as_pycocotools(dataset)
     for number, annotation in theirs.anns.items():
         completed = {"area": float(ours.annToMask(annotation).sum()), "iscrowd": 0} | annotation
         assert ours.anns[number] == completed  # pycocotools' evaluation reads both fields
-    assert dataset.coco_gt().imgs == theirs.imgs
+    assert as_pycocotools(dataset).imgs == theirs.imgs
 
 
 def test_a_dataset_survives_pickling(tmp_path: Path) -> None:
@@ -369,4 +370,4 @@ def test_in_memory_reads_each_sample_once() -> None:
     assert torch.equal(kept[1][0], image)
     assert torch.equal(kept[1][1]["masks"], target["masks"])
     assert kept.to_category_id(2) == shapes.to_category_id(2)
-    assert kept.coco_gt().getImgIds() == shapes.image_ids
+    assert as_pycocotools(kept).getImgIds() == shapes.image_ids

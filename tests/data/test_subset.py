@@ -18,10 +18,10 @@ def test_a_subset_has_the_samples_of_the_whole(indices):
         (image, target), (expected, truth) = part[place], whole[index]
         assert torch.equal(image, expected)
         assert all(torch.equal(target[name], truth[name]) for name in truth)
-    ids = {a["image_id"] for a in part.coco_gt().dataset["annotations"]}
+    ids = {a["image_id"] for a in part.ground_truth()["annotations"]}
     assert ids <= set(part.image_ids)
     assert sum(len(part[i][1]["boxes"]) for i in range(len(part))) == len(
-        part.coco_gt().dataset["annotations"]
+        part.ground_truth()["annotations"]
     )
 
 

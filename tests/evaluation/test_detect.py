@@ -25,7 +25,7 @@ from mrcnn_edu.evaluation.predict import predict
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import R50_FPN, TINY_FPN
 from mrcnn_edu.record import Detections
-from tests.fake_data import small_config, small_shapes
+from tests.fake_data import as_pycocotools, small_config, small_shapes
 
 DATA = os.environ.get("MRCNN_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="MRCNN_DATA does not name the test data")
@@ -59,9 +59,9 @@ def noisy_results(truth: COCO, seed: int) -> list[dict]:
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 def test_numbers_are_pycocotools(iou_type):
-    truth = small_shapes(20).coco_gt()
+    truth = as_pycocotools(small_shapes(20))
     results = noisy_results(truth, 1)
-    ours = coco_metrics(truth, results, iou_type)
+    ours = coco_metrics(truth.dataset, results, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):
         # As detectron2 and torchvision do: no boxes beside masks, or mask sizes are box sizes.
         given = [{k: v for k, v in r.items() if iou_type == "bbox" or k != "bbox"} for r in results]
@@ -91,13 +91,13 @@ def test_reference_case_of_the_coco_api(kind, iou_type, published):
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(folder / "instances_val2014_100.json")
     results = json.loads((folder / f"instances_val2014_fake{kind}100_results.json").read_text())
-    metrics = coco_metrics(truth, results, iou_type)
+    metrics = coco_metrics(truth.dataset, results, iou_type)
     assert [round(v, 1) for v in metrics.values()][:6] == list(published)
 
 
 def test_truth_as_detections_scores_full():
     dataset = small_shapes(12)
-    metrics = measure(dataset, truth_as_results(dataset.coco_gt()), R50_FPN)
+    metrics = measure(dataset, truth_as_results(as_pycocotools(dataset)), R50_FPN)
     for kind in ("box", "mask"):
         assert metrics[kind]["AP"] == metrics[kind]["APs"] == 100
         assert metrics[kind]["APl"] is None
@@ -110,7 +110,7 @@ def test_truth_as_detections_scores_full():
 def test_truth_of_real_photographs_scores_full(split):
     folder = Path(DATA) / "coco_cc"
     dataset = CocoDataset(folder / split, folder / f"annotations/instances_{split}.json")
-    metrics = measure(dataset, truth_as_results(dataset.coco_gt()), R50_FPN)
+    metrics = measure(dataset, truth_as_results(as_pycocotools(dataset)), R50_FPN)
     assert metrics["box"]["AP"] == metrics["mask"]["AP"] == 100
 
 
@@ -138,29 +138,29 @@ def test_more_than_a_hundred_detections_count_when_asked():
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     results = truth_as_results(truth)
-    assert coco_metrics(truth, results, "segm", max_detections=500)["AP"] == 100
-    assert 15 < coco_metrics(truth, results, "segm", max_detections=100)["AP"] < 25
-    assert 0 < coco_metrics(truth, results, "segm", max_detections=5)["AP"] < 5
+    assert coco_metrics(truth.dataset, results, "segm", max_detections=500)["AP"] == 100
+    assert 15 < coco_metrics(truth.dataset, results, "segm", max_detections=100)["AP"] < 25
+    assert 0 < coco_metrics(truth.dataset, results, "segm", max_detections=5)["AP"] < 5
 
 
 def test_no_detections_and_no_objects():
-    nothing = coco_metrics(small_shapes(3).coco_gt(), [], "bbox")
+    nothing = coco_metrics(small_shapes(3).ground_truth(), [], "bbox")
     assert nothing["AP"] == 0
     assert nothing["APl"] is None
-    nowhere = coco_metrics(small_shapes(0).coco_gt(), [], "bbox")
+    nowhere = coco_metrics(small_shapes(0).ground_truth(), [], "bbox")
     assert len(nowhere) == 12
     assert set(nowhere.values()) == {None}
 
 
 def test_ids_that_do_not_match_are_refused():
-    truth = small_shapes(3).coco_gt()
+    truth = as_pycocotools(small_shapes(3))
     results = truth_as_results(truth)
     with pytest.raises(UserError, match=r"1 category ids .* example \[91\].*category ids"):
-        coco_metrics(truth, [results[0] | {"category_id": 91}], "bbox")
+        coco_metrics(truth.dataset, [results[0] | {"category_id": 91}], "bbox")
     with pytest.raises(
         UserError, match=r"1 image ids .* example \[77\].*another data set or split"
     ):
-        coco_metrics(truth, [results[0] | {"image_id": 77}], "bbox")
+        coco_metrics(truth.dataset, [results[0] | {"image_id": 77}], "bbox")
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_results_of_a_data_set(busy):
         assert alone["score"] == pytest.approx(together["score"], abs=1e-4)
     for r in one:
         assert r["image_id"] in dataset.image_ids
-        assert r["category_id"] in dataset.category_ids
+        assert r["category_id"] in dataset.categories.ids
         assert r["segmentation"]["size"] == [64, 64]
     json.dumps(one)
     measure(dataset, one, busy.config)

@@ -17,7 +17,7 @@ from mrcnn_edu.evaluation.measure import coco_metrics
 from mrcnn_edu.evaluation.report import make_report
 from mrcnn_edu.presets import KEYPOINT
 from mrcnn_edu.record import Detections
-from tests.fake_data import small_shapes
+from tests.fake_data import as_pycocotools, small_shapes
 
 DATA = os.environ.get("MRCNN_DATA")
 
@@ -57,9 +57,9 @@ def test_annotated_people_score_full(split):
     file = folder / "annotations" / f"person_keypoints_{split}.json"
     dataset = CocoDataset(folder / split, file)
     results = truth_as_results(dataset)
-    truth = dataset.coco_gt()
+    truth = as_pycocotools(dataset)
     assert pycocotools_ap(truth, results) == 1.0
-    assert coco_metrics(truth, results, "keypoints")["AP"] == 100
+    assert coco_metrics(truth.dataset, results, "keypoints")["AP"] == 100
     annotations = [a for i in range(len(dataset)) for a in dataset.annotations(i)]
     annotated = [a["keypoints"] for a in annotations if not a["iscrowd"]]
     assert len(annotated) == len(results)
@@ -78,19 +78,19 @@ def test_of_shapes_only_people_have_joints():
     assert dataset.keypoint_labels == {10}
     assert len(people) < len(results)
     assert {r["category_id"] for r in people} == {10}
-    truth = dataset.coco_gt()
+    truth = as_pycocotools(dataset)
     assert pycocotools_ap(truth, people) == 1.0
-    assert coco_metrics(truth, people, "keypoints")["AP"] == 100
+    assert coco_metrics(truth.dataset, people, "keypoints")["AP"] == 100
 
 
 def test_the_report_measures_joints_of_people_beside_boxes_of_all():
     dataset = small_shapes(24)
-    metrics = make_report(dataset.coco_gt().dataset, truth_as_results(dataset)).metrics()
+    metrics = make_report(dataset.ground_truth(), truth_as_results(dataset)).metrics()
     assert set(metrics) == {"box", "keypoints"}
     assert metrics["keypoints"]["AP"] == 100
     missing = truth_as_results(dataset)
     del next(r for r in missing if "keypoints" in r)["keypoints"]
-    assert set(make_report(dataset.coco_gt().dataset, missing).metrics()) == {"box"}
+    assert set(make_report(dataset.ground_truth(), missing).metrics()) == {"box"}
 
 
 def test_joints_that_are_off_score_less():
@@ -99,7 +99,7 @@ def test_joints_that_are_off_score_less():
     moved = [r for r in truth_as_results(dataset) if "keypoints" in r]
     for r in moved:
         r["keypoints"] = [v + 1.5 * (k % 3 < 2) for k, v in enumerate(r["keypoints"])]
-    assert pycocotools_ap(dataset.coco_gt(), moved) < 1.0
+    assert pycocotools_ap(as_pycocotools(dataset), moved) < 1.0
 
 
 def test_written_joints_by_hand():

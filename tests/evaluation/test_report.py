@@ -13,7 +13,7 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation import report
 from tests.coco_ap.cases import make_case, pycocotools
 from tests.evaluation.test_detect import noisy_results, truth_as_results
-from tests.fake_data import small_shapes
+from tests.fake_data import as_pycocotools, small_shapes
 
 
 def text(table) -> str:
@@ -25,7 +25,7 @@ def text(table) -> str:
 @pytest.fixture(scope="module")
 def shapes():
     dataset = small_shapes(8)
-    truth = dataset.coco_gt()
+    truth = as_pycocotools(dataset)
     return dataset, truth.dataset, noisy_results(truth, 0)
 
 
@@ -64,11 +64,11 @@ def test_what_is_measured_follows_the_results():
 
 def test_no_results_and_no_objects(tmp_path):
     dataset = small_shapes(3)
-    made = report.make_report(dataset.coco_gt().dataset, [])
+    made = report.make_report(dataset.ground_truth(), [])
     assert made.metrics()["mask"]["AP"] == 0
     report.save_report(tmp_path, made)
     report.save_pictures(tmp_path / "p.png", dataset, [], range(3))
-    empty = report.make_report(small_shapes(0).coco_gt().dataset, [])
+    empty = report.make_report(small_shapes(0).ground_truth(), [])
     printed = text(report.summary_table(empty))
     assert printed.count(report.NOTHING) == 25
     text(report.error_table(empty))
@@ -116,7 +116,7 @@ def test_pictures_show_results(shapes, tmp_path, left_out):
     dataset, *_ = shapes
     results = [
         {k: v for k, v in r.items() if k not in left_out}
-        for r in truth_as_results(dataset.coco_gt())
+        for r in truth_as_results(as_pycocotools(dataset))
     ]
     path = tmp_path / "pictures.png"
     report.save_pictures(path, dataset, results, range(2))

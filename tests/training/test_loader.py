@@ -18,7 +18,7 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.loader import Loader, WorkerDiedError
 from mrcnn_edu.training.order import make_order
-from tests.fake_data import small_config, small_shapes
+from tests.fake_data import Wrapped, small_config, small_shapes
 
 CONFIG = TrainConfig(steps=5, batch_size=4, accumulate=2, seed=3, short_sides=(48, 64))
 
@@ -74,7 +74,7 @@ def test_what_is_prepared_late_is_the_same(workers):
 def jpeg_shapes(folder: Path, names: str = "{}.jpg") -> CocoDataset:
     """The images of small_shapes as files."""
     shapes = small_shapes()
-    truth = shapes.coco_gt().dataset
+    truth = shapes.ground_truth()
     truth["images"] = [dict(i, file_name=names.format(i["id"])) for i in truth["images"]]
     pixels = [shapes.load_image(i) for i in range(len(shapes))]
     return CocoDataset(folder / "train", write_split(folder, "train", truth, pixels))
@@ -145,46 +145,33 @@ def test_a_broken_file_is_named_though_training_decodes(tmp_path, workers, damag
         steps_of(data, workers=workers, decode_on_gpu=True)
 
 
-class Broken:
-    """Shapes with an image that cannot be read, at module level so that workers can unpickle it."""
-
-    def __init__(self) -> None:
-        self.shapes = small_shapes()
-        self.num_classes = self.shapes.num_classes
-        self.image_ids = self.shapes.image_ids
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int):
-        if index == 2:
-            raise ValueError("cannot read photo.jpg: cut off")
-        return self.shapes[index]
+def cut_off(index: int, image, target):
+    if index == 2:
+        raise ValueError("cannot read photo.jpg: cut off")
+    return image, target
 
 
-class Deadly(Broken):
-    def __getitem__(self, index: int):
-        if index == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.shapes[index]
+def deadly(index: int, image, target):
+    if index == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return image, target
 
 
-class Slow(Broken):
-    def __getitem__(self, index: int):
-        time.sleep(0.05)
-        return self.shapes[index]
+def slow(index: int, image, target):
+    time.sleep(0.05)
+    return image, target
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_sample_is_told_in_one_sentence(workers):
-    config, data = with_workers(workers), Broken()
+    config, data = with_workers(workers), Wrapped(small_shapes(), cut_off)
     with pytest.raises(UserError) as caught:
         list(Loader(data, make_order(data, config), config, small_config()))
     assert str(caught.value) == "cannot read photo.jpg: cut off"
 
 
 def test_a_dead_worker_is_told():
-    config, data = with_workers(1), Deadly()
+    config, data = with_workers(1), Wrapped(small_shapes(), deadly)
     loader = iter(Loader(data, make_order(data, config), config, small_config()))
     with pytest.raises(WorkerDiedError, match=r"has died.*fewer --workers"):
         list(loader)
@@ -192,7 +179,7 @@ def test_a_dead_worker_is_told():
 
 def test_ctrl_c_does_not_kill_workers():
     """A terminal sends SIGINT to all; the worker must still deliver this step's batch."""
-    config, data = with_workers(1, steps=12), Slow()
+    config, data = with_workers(1, steps=12), Wrapped(small_shapes(), slow)
     loader = iter(Loader(data, make_order(data, config), config, small_config()))
     next(loader)
     children = [int(p) for p in _descendants(os.getpid())]
@@ -211,7 +198,7 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         "import time\n"
         "if __name__ == '__main__':\n"
         "    from tests.training.test_loader import *\n"
-        "    config, data = with_workers(1, steps=500), Slow()\n"
+        "    config, data = with_workers(1, steps=500), Wrapped(small_shapes(), slow)\n"
         "    loader = iter(Loader(data, make_order(data, config), config, small_config()))\n"
         "    next(loader)\n"
         "    print('ready', flush=True)\n"
@@ -236,13 +223,13 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("kind", ["Broken", "Deadly"])
+@pytest.mark.parametrize("kind", ["cut_off", "deadly"])
 def test_a_program_that_keeps_the_exception_ends(tmp_path, kind):
     script = tmp_path / "keeps.py"
     script.write_text(
         "if __name__ == '__main__':\n"
         "    from tests.training.test_loader import *\n"
-        f"    config, data = with_workers(2, steps=500), {kind}()\n"
+        f"    config, data = with_workers(2, steps=500), Wrapped(small_shapes(), {kind})\n"
         "    try:\n"
         "        list(Loader(data, make_order(data, config), config, small_config()))\n"
         "    except UserError as error:\n"
@@ -254,11 +241,11 @@ def test_a_program_that_keeps_the_exception_ends(tmp_path, kind):
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=90
     )
-    assert ("cut off" if kind == "Broken" else "has died") in done.stdout
+    assert ("cut off" if kind == "cut_off" else "has died") in done.stdout
 
 
 def test_waiting_is_measured():
-    config, data = with_workers(0, accumulate=1, steps=3), Slow()
+    config, data = with_workers(0, accumulate=1, steps=3), Wrapped(small_shapes(), slow)
     loader = Loader(data, make_order(data, config), config, small_config())
     for _ in loader:
         assert 4 * 0.05 <= loader.waited < 2

@@ -101,21 +101,15 @@ def test_workers_change_no_number(tmp_path):
 
 
 class Deadly:
-    """Shapes whose worker is killed at the tenth image, which belongs to the third step."""
+    """Kills its process at the tenth image, which belongs to the third step."""
 
-    def __init__(self) -> None:
-        self.shapes, self.calls = small_shapes(), 0
-        self.num_classes, self.class_names = self.shapes.num_classes, self.shapes.class_names
-        self.image_ids, self.to_category_id = self.shapes.image_ids, self.shapes.to_category_id
+    calls = 0
 
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int):
+    def __call__(self, index: int, image, target):
         self.calls += 1
         if self.calls == 10:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.shapes[index]
+        return image, target
 
 
 def test_a_dead_worker_loses_nothing(tmp_path):
@@ -123,7 +117,7 @@ def test_a_dead_worker_loses_nothing(tmp_path):
         FULL, precision="float32", evaluate_every=0, checkpoint_seconds=600, keep_last=1
     )
     with pytest.raises(WorkerDiedError, match=r"fewer --workers.*up to step \d is saved"):
-        run(tmp_path / "broken", config, Deadly())
+        run(tmp_path / "broken", config, Wrapped(small_shapes(), Deadly()))
     run(tmp_path / "broken", config)
     run(tmp_path / "whole", config)
     assert losses_of(tmp_path / "broken") == losses_of(tmp_path / "whole")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mrcnn_edu.data.subset import Subset
 from mrcnn_edu.evaluation.detect import coco_results
 from mrcnn_edu.evaluation.measure import coco_metrics
 from mrcnn_edu.model import MaskRCNN
@@ -36,31 +37,16 @@ def test_an_evaluation_is_repeatable_and_leaves_the_model_in_its_mode(model, tmp
     }
     assert first["step"] == 7
     results = coco_results(model, data, progress=False)
-    assert first["mask"] == coco_metrics(data.coco_gt(), results, "segm")
+    assert first["mask"] == coco_metrics(data.ground_truth(), results, "segm")
     with Image.open(tmp_path / "detections_0000007.png") as picture:
         assert picture.width > 100
-
-
-class Part:
-    """Some images of a data set."""
-
-    def __init__(self, dataset, indices):
-        self.dataset, self.indices = dataset, indices
-        self.num_classes = dataset.num_classes
-        self.image_ids = [dataset.image_ids[i] for i in indices]
-
-    def __getitem__(self, index):
-        return self.dataset[self.indices[index]]
-
-    def __len__(self):
-        return len(self.indices)
 
 
 def test_losses_are_means_over_images(model):
     model.eval()
     data = small_shapes(4)
     halves = [
-        validation_losses(model, Part(data, part), TrainConfig(), ALONE)
+        validation_losses(model, Subset(data, part), TrainConfig(), ALONE)
         for part in ([0, 1], [2, 3])
     ]
     whole = validation_losses(model, data, TrainConfig(), ALONE)

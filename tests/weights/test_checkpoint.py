@@ -5,9 +5,10 @@ import safetensors.torch
 import torch
 
 from mrcnn_edu.config import to_json
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
-from mrcnn_edu.weights.checkpoint import Categories, load_model, misfits_of, save_model
+from mrcnn_edu.weights.checkpoint import load_model, misfits_of, save_model
 from tests.fake_data import small_config
 
 CATEGORIES = Categories((3, 7), ("cat", "ape"))

@@ -10,11 +10,12 @@ import safetensors.torch
 import torch
 from torchvision.models import resnet50
 
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import preset
 from mrcnn_edu.weights import begin_from, load_detector, published
-from mrcnn_edu.weights.checkpoint import Categories, save_model
+from mrcnn_edu.weights.checkpoint import save_model
 from mrcnn_edu.weights.files import read_weights
 from mrcnn_edu.weights.published import Published
 from tests.weights.test_published import Entry
