@@ -40,7 +40,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     Text outputs stay, with addresses in memory replaced; of other outputs only their text form
     stays; of a cell with the tag ``predict`` nothing does, and its output is marked as folded. Code
     cells count from 1. Of the metadata, tags, a folded output and a slide's type stay, of Markdown
-    cells the attachments too. A cell's id follows from its source, so that it changes only with it.
+    cells the attachments too; the tag ``hide-input`` of the book folds the cell in JupyterLab as
+    well. A cell's id follows from its source, so that it changes only with it.
     """
     cells, seen = [], Counter[str]()
     for old in notebook.cells:
@@ -99,8 +100,10 @@ def _metadata(cell: NotebookNode) -> NotebookNode:
     slide = cell.metadata.get("slideshow", {}).get("slide_type")
     folded = PREDICT in tags or cell.metadata.get("jupyter", {}).get("outputs_hidden")
     kept: dict = {"tags": tags} if tags else {}
-    if folded and cell.cell_type == "code":
-        kept["jupyter"] = {"outputs_hidden": True}
+    if cell.cell_type == "code":
+        hidden = {"outputs_hidden": folded, "source_hidden": "hide-input" in tags}
+        if any(hidden.values()):
+            kept["jupyter"] = {name: True for name, yes in hidden.items() if yes}
     if slide:
         kept["slideshow"] = {"slide_type": slide}
     return nbformat.from_dict(kept)

@@ -1,5 +1,6 @@
 """What is committed of a notebook: text and nothing else, the same after every run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,29 @@ def test_normalising_twice_is_normalising_once_and_the_result_is_valid():
     assert normalise(messy()) == once  # ids included, although new_code_cell draws them by chance
 
 
+def test_a_prediction_is_committed_without_its_answer_and_folded():
+    answer = new_code_cell(
+        "print(7)",
+        outputs=[new_output("stream", name="stdout", text="7\n")],
+        metadata={"tags": ["predict", "hide-output"], "slideshow": {"slide_type": "fragment"}},
+    )
+    folded = new_code_cell(
+        "b = 1", metadata={"jupyter": {"outputs_hidden": True}, "scrolled": True}
+    )
+    hidden = new_code_cell("assert True", metadata={"tags": ["hide-input"]})
+    text = new_markdown_cell("why", metadata={"slideshow": {"slide_type": "notes"}})
+    cells = normalise(new_notebook(cells=[answer, folded, hidden, text])).cells
+    assert cells[0].outputs == []
+    assert cells[0].metadata == {
+        "tags": ["predict", "hide-output"],
+        "jupyter": {"outputs_hidden": True},
+        "slideshow": {"slide_type": "fragment"},
+    }
+    assert cells[1].metadata == {"jupyter": {"outputs_hidden": True}}
+    assert cells[2].metadata == {"tags": ["hide-input"], "jupyter": {"source_hidden": True}}
+    assert cells[3].metadata == {"slideshow": {"slide_type": "notes"}}
+
+
 def test_an_id_changes_only_with_its_cell():
     before = normalise(messy())
     notebook = messy()
@@ -124,6 +148,25 @@ def test_a_failing_cell_leaves_the_file_alone(tmp_path):
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda p: p.name)
+def test_a_prediction_comes_before_its_answer(path: Path):
+    cells = nbformat.read(path, as_version=4).cells
+    for i, cell in enumerate(cells):
+        if cell.cell_type != "markdown" or not re.search(r"Predict,\s+then\s+run", cell.source):
+            continue
+        asked = cell.source[-200:]
+        assert "**Predict, then run.**" in cell.source, f"write **Predict, then run.** in: {asked}"
+        answer, after = [c for c in cells[i + 1 :] if c.cell_type == "code"][:2]
+        assert {"predict", "hide-output"} <= set(answer.metadata.get("tags", [])), asked
+        assert answer.outputs == [], asked
+        assert re.search(r"^\s*assert ", after.source, re.MULTILINE), (
+            f"nothing is asserted: {asked}"
+        )
+    prompts = sum(c.source.count("**Predict, then run.**") for c in cells)
+    answers = sum("predict" in c.metadata.get("tags", []) for c in cells)
+    assert prompts == answers, "each prediction has one answer"
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.name)
 def test_chapters_are_normalised(path: Path):
     text = path.read_text()
     normal = nbformat.writes(normalise(nbformat.reads(text, as_version=4))).rstrip("\n") + "\n"
@@ -143,8 +186,10 @@ def test_nbval_passes_what_was_just_run_and_fails_a_changed_output(tmp_path):
         "print(object())",
         "from IPython.display import HTML, Markdown, display\ndisplay(Markdown('*a*'))\nHTML('b')",
         "1 + 1",
+        "print('the answer')",
     ]
     notebook = new_notebook(cells=[new_code_cell(c) for c in code])
+    notebook.cells[3].metadata["tags"] = ["predict"]  # stored without output: runs, uncompared
     execute(notebook, tmp_path)
     path = tmp_path / "a.ipynb"
     nbformat.write(normalise(notebook), path)
@@ -154,4 +199,4 @@ def test_nbval_passes_what_was_just_run_and_fails_a_changed_output(tmp_path):
     path.write_text(path.read_text().replace('"2"', '"3"'))
     wrong = nbval(path)
     assert wrong.returncode == 1
-    assert "1 failed, 2 passed" in wrong.stdout
+    assert "1 failed, 3 passed" in wrong.stdout
