@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
@@ -28,11 +27,10 @@ from mrcnn_edu.files import write_json
 from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance
 from mrcnn_edu.training.config import TrainConfig
-from mrcnn_edu.training.run_folder import MODEL, STATE
+from mrcnn_edu.training.run_folder import STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
-from mrcnn_edu.training.state import load_state
+from mrcnn_edu.training.state import steps_done
 from mrcnn_edu.training.train import train
-from mrcnn_edu.weights.layout import current_names
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     validation = load(run.data, "val", run.validation_images, run.shapes, nuclei)
     initial = _first_weights(run.first, training, work, device) if run.first else None
     folder = work / run.name
-    earlier = _steps_done(folder, run)
+    earlier = steps_done(folder / STATE) if (folder / STATE).exists() else 0
     start = time.process_time()
     model = train(run.model, run.train, training, folder, device, progress=False, initial=initial)
     busy, start = time.process_time() - start, time.perf_counter()
@@ -146,19 +144,13 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     return path
 
 
-def _steps_done(folder: Path, run: Run) -> int:
-    """How many steps an earlier attempt has saved."""
-    state = folder / STATE
-    return int(load_state(state, run.model, run.train)["step"]) if state.exists() else 0
-
-
 def _first_weights(
     first: Run, training: Dataset, work: Path, device: str
 ) -> dict[str, torch.Tensor]:
     """The weights of a first stage, trained if they are not there."""
     folder = work / first.name
-    train(first.model, first.train, training, folder, device, progress=False)
-    return current_names(load_file(folder / MODEL))
+    model = train(first.model, first.train, training, folder, device, progress=False)
+    return model.state_dict()
 
 
 def _median(values: list[float]) -> float:

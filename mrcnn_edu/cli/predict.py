@@ -16,8 +16,9 @@ from mrcnn_edu.data.coco import read_rgb
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation.coco_format import to_coco
 from mrcnn_edu.evaluation.predict import predict
+from mrcnn_edu.evaluation.report import draw_results
 from mrcnn_edu.files import write_atomically, write_json
-from mrcnn_edu.pictures.overlay import draw_detections, to_image
+from mrcnn_edu.pictures.overlay import to_image
 from mrcnn_edu.record import Detections
 from mrcnn_edu.weights.checkpoint import LoadedModel
 
@@ -53,16 +54,12 @@ class Predict:
             # Not with_suffix: a stem may hold dots of its own, as in photo.v2.jpg.
             png, coco = (self.out / f"{path.stem}_detections.{kind}" for kind in ("png", "json"))
             try:
-                write_json(coco, _coco_json(path, image, found, loaded))
+                content = _coco_json(path, image, found, loaded)
+                write_json(coco, content)
                 picture = io.BytesIO()
-                draw_detections(
-                    image,
-                    found,
-                    loaded.categories.names,
-                    self.min_score,
-                    scale=max(1, 512 // max(image.shape[1:])),
-                    paste=loaded.model.config.mask_paste,
-                    threshold=loaded.model.config.mask_threshold,
+                scale = max(1, 512 // max(image.shape[1:]))
+                draw_results(
+                    image, content["annotations"], loaded.categories, self.min_score, scale
                 ).save(picture, format="PNG")
                 write_atomically(png, picture.getvalue())
             except OSError as error:

@@ -15,10 +15,10 @@ from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect, preset
 from mrcnn_edu.training.config import TrainConfig, recipe
-from mrcnn_edu.training.run_folder import MODEL
 from mrcnn_edu.training.schedule import describe_scaling, scale_to_batch
 from mrcnn_edu.training.train import train
 from mrcnn_edu.weights import begin_from
+from mrcnn_edu.weights.checkpoint import MODEL
 
 
 @dataclass

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
 from mrcnn_edu import masks as mask_ops
 from mrcnn_edu.coco_ap import FIELD, RECALL_POINTS, Evaluation, IouType, evaluate
 from mrcnn_edu.coco_ap.breakdown import KINDS, Breakdown, breakdown
-from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.data.dataset import Categories, Dataset
 from mrcnn_edu.evaluation.measure import recall_limits
 from mrcnn_edu.files import write_atomically, write_json
 from mrcnn_edu.pictures.overlay import draw_target, overlay, save_comparison
@@ -253,27 +254,46 @@ def save_pictures(
     """
     wanted: dict[int, list[dict[str, Any]]] = {dataset.image_ids[i]: [] for i in indices}
     for r in results:
-        if r["image_id"] in wanted and r["score"] >= min_score:
+        if r["image_id"] in wanted:
             wanted[r["image_id"]].append(r)
-    labels = {dataset.to_category_id(k + 1): k for k in range(dataset.num_classes)}
-    single = dataset.num_classes == 1  # each object has its own colour, and needs no name
     pairs = []
     for i in indices:
         image, target = dataset[i]
-        found = wanted[dataset.image_ids[i]]
-        of = [labels[r["category_id"]] for r in found]
-        texts = [
-            "" if single else f"{dataset.class_names[k]} {r['score']:.2f}"
-            for k, r in zip(of, found, strict=True)
-        ]
-        colours = list(range(len(found))) if single else of
-        boxes = torch.tensor([_box(r) for r in found]).reshape(-1, 4)
-        nothing = torch.zeros(image.shape[1:], dtype=torch.uint8)
-        masks = (_mask(r, nothing) for r in found)
         scale = max(1, round(_SIDE / max(image.shape[1:])))
-        shown = overlay(image, boxes, texts, masks, colours, scale)
+        found = wanted[dataset.image_ids[i]]
+        shown = draw_results(image, found, dataset.categories, min_score, scale)
         pairs.append((draw_target(image, target, dataset.class_names, scale), shown))
     save_comparison(path, pairs)
+
+
+def draw_results(
+    image: Tensor,
+    results: Sequence[dict[str, Any]],
+    categories: Categories,
+    min_score: float = 0.5,
+    scale: int = 1,
+) -> Image.Image:
+    """Paint COCO results over their image, whose masks are pasted already.
+
+    Args:
+        image: uint8 [3, H, W].
+        results: of this image.
+        categories: which the category ids are.
+        min_score: results below are left out.
+        scale: see :func:`mrcnn_edu.pictures.overlay.overlay`.
+    """
+    shown = [r for r in results if r["score"] >= min_score]
+    place = {category: k for k, category in enumerate(categories.ids)}
+    of = [place[r["category_id"]] for r in shown]
+    single = len(categories.ids) == 1  # each object has its own colour, and needs no name
+    texts = [
+        "" if single else f"{categories.names[k]} {r['score']:.2f}"
+        for k, r in zip(of, shown, strict=True)
+    ]
+    boxes = torch.tensor([_box(r) for r in shown]).reshape(-1, 4)  # [D, 4]
+    nothing = torch.zeros(image.shape[1:], dtype=torch.uint8)  # [H, W]
+    masks = (_mask(r, nothing) for r in shown)  # one image-sized mask at a time
+    return overlay(image, boxes, texts, masks, list(range(len(shown))) if single else of, scale)
 
 
 def _mask(result: dict[str, Any], nothing: Tensor) -> Tensor:

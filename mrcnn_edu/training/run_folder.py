@@ -24,9 +24,9 @@ from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.state import TrainState, load_state, save_state
-from mrcnn_edu.weights.checkpoint import save_model
+from mrcnn_edu.weights.checkpoint import MODEL, save_model
 
-STATE, MODEL = "state.pt", "model.safetensors"
+STATE = "state.pt"
 CHECKPOINTS, BEST = "checkpoints", "best"
 LOCK = "run.lock"
 PATIENCE = 20.0  # seconds: a run whose parent was killed may still be saving

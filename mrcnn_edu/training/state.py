@@ -6,6 +6,7 @@
 
 import io
 import os
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from mrcnn_edu.config import ModelConfig, difference, from_json, to_json
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.training.config import CHANGEABLE, TrainConfig
-from mrcnn_edu.weights.checkpoint import FORMAT, write
+from mrcnn_edu.weights.checkpoint import FORMAT, MODEL, write
 from mrcnn_edu.weights.layout import current_names
 
 
@@ -87,19 +88,10 @@ def load_state(
         UserError: the file is damaged, or belongs to another configuration; the message lists the
             fields that differ.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        stored_configs = (state["model_config"], state["train_config"])
-    except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_damaged(path)) from error
-    except Exception as error:
-        # torch raises pickle.UnpicklingError, for damage and for forbidden content alike.
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise UserError(_damaged(path)) from error
+    state = _read(path)
     for ours, text in (
-        (model_config, stored_configs[0]),
-        (train_config, stored_configs[1]),
+        (model_config, state["model_config"]),
+        (train_config, state["train_config"]),
     ):
         changed = difference(from_json(type(ours), text), ours)
         changed = {k: v for k, v in changed.items() if k not in CHANGEABLE}
@@ -115,8 +107,34 @@ def load_state(
     return state
 
 
-def _damaged(path: str | os.PathLike[str]) -> str:
-    return (
-        f"{path} is not a state that mrcnn_edu wrote, or it was cut short. Delete it to start the "
-        "run anew; model.safetensors beside it can still be used."
-    )
+def steps_done(path: str | os.PathLike[str]) -> int:
+    """How many steps the run in a state has behind it; its tensors stay on the disk.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return int(_read(path, tensors=False)["step"])
+
+
+def _read(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
+    """What :func:`save_state` wrote; tensors are read now, or where they are looked at."""
+    try:
+        state = torch.load(path, map_location="cpu", mmap=not tensors, weights_only=True)
+        if state["format"] != FORMAT:
+            raise ValueError(f"its format is {state['format']!r}")
+    # torch raises UnpicklingError for damage and for what might run code, and the rest for damage.
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UserError(
+            f"{path} is not a state that mrcnn_edu wrote, or it was cut short. Delete it to start "
+            f"the run anew; {MODEL} beside it can still be used."
+        ) from error
+    assert isinstance(state, dict)
+    return state

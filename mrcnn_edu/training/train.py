@@ -36,13 +36,13 @@ from mrcnn_edu.training.refusals import (
     check_skipping,
     fingerprint,
 )
-from mrcnn_edu.training.run_folder import MODEL, RunFolder
+from mrcnn_edu.training.run_folder import RunFolder
 from mrcnn_edu.training.run_log import RunLog, read_evaluations
 from mrcnn_edu.training.schedule import count_steps, learning_rate
 from mrcnn_edu.training.state import TrainState
 from mrcnn_edu.training.stop import StopRequest, TrainingInterruptedError, stop_signals
 from mrcnn_edu.training.validation import score, validate
-from mrcnn_edu.weights.checkpoint import misfits_of
+from mrcnn_edu.weights.checkpoint import MODEL, misfits_of
 
 
 def train(

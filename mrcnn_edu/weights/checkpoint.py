@@ -23,6 +23,7 @@ from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.weights.layout import Source, current_names, misfits, take
 
 FORMAT = "mrcnn_edu 1"
+MODEL = "model.safetensors"  # in a run folder
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
         UserError: the file is missing, truncated, not one of ours, or its weights do not fit its
             configuration; the message says which.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
+    path = model_file(path)
     if not path.exists():
         raise UserError(
             f"There is no checkpoint {path}. Train one first, for example with "
@@ -98,6 +97,12 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     stored = json.loads(header["categories"])
     categories = Categories(tuple(stored["ids"]), tuple(stored["names"]))
     return LoadedModel(model.eval(), categories, int(header["step"]))
+
+
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """The file that a path means: of a run folder, its model."""
+    path = Path(path)
+    return path / MODEL if path.is_dir() else path
 
 
 def misfits_of(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], most: int = 5) -> str:

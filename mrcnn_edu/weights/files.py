@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.weights import imagenet, torchvision
+from mrcnn_edu.weights.checkpoint import model_file
 from mrcnn_edu.weights.layout import current_names
 from mrcnn_edu.weights.pickles import read_pickle
 
@@ -58,9 +59,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         UserError: the file is missing, damaged, holds more than weights, or weights of an unknown
             kind; the message says which.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
+    path = model_file(path)
     if not path.is_file():
         raise UserError(
             f"There is no file {path}. Name a file of weights, or say torchvision or imagenet to "

@@ -8,11 +8,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from mrcnn_edu import masks
 from mrcnn_edu.cli import main
 from mrcnn_edu.cli.train import Train
 from mrcnn_edu.config import ModelConfig, from_json
@@ -99,6 +101,30 @@ def test_predict_writes_a_picture_and_json(checkpoint, tmp_path, mode):
     with Image.open(tmp_path / "out/photo_detections.png") as picture:
         assert picture.mode == "RGB"
         assert picture.width % 90 == 0
+
+
+def test_predict_pastes_the_masks_of_a_picture_once(checkpoint, tmp_path, monkeypatch):
+    """For the JSON; the picture shows what the JSON says."""
+    pasted = []
+    paste = masks.paste_to_rle
+
+    def count(values, *arguments, **options):
+        pasted.append(len(values))
+        return paste(values, *arguments, **options)
+
+    monkeypatch.setattr(masks, "paste_to_rle", count)
+    photo = tmp_path / "photo.png"
+    Image.effect_noise((90, 70), 90).save(photo)
+    arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path), "--min-score", "0"]
+    main(["predict", str(photo), *arguments])
+    found = json.loads((tmp_path / "photo_detections.json").read_text())["annotations"]
+    assert pasted == [len(found)]
+    assert len(found) > 0
+    with Image.open(tmp_path / "photo_detections.png") as picture:
+        shown = np.asarray(picture)
+    main(["predict", str(photo), *arguments[:-1], "1.1"])
+    with Image.open(tmp_path / "photo_detections.png") as picture:
+        assert (np.asarray(picture) != shown).any()
 
 
 def test_predict_never_touches_its_input(checkpoint, tmp_path):

@@ -181,7 +181,7 @@ def test_area_and_iscrowd_may_be_missing(tmp_path: Path) -> None:
     assert target["iscrowd"].tolist() == [0]
 
 
-def test_coco_gt_is_new_each_time_quiet_and_equal_to_the_file(
+def test_the_ground_truth_is_new_each_time_and_equal_to_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path, truth())

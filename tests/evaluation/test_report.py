@@ -5,12 +5,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from mrcnn_edu import coco_ap
+from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation import report
+from mrcnn_edu.evaluation.coco_format import to_coco
+from mrcnn_edu.pictures.overlay import draw_detections
+from mrcnn_edu.presets import TINY_FPN
+from mrcnn_edu.record import Detections
 from tests.coco_ap.cases import make_case, pycocotools
 from tests.evaluation.test_detect import noisy_results, truth_as_results
 from tests.fake_data import as_pycocotools, small_shapes
@@ -108,6 +114,24 @@ def test_curves_are_pycocotools(shapes):
         else:
             np.testing.assert_allclose(curves["0.50"], precision[0, :, k], atol=1e-5)
     assert len(content["recall"]) == 101
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("nucleus",)])
+def test_results_look_like_the_detections_they_are_of(classes):
+    g = torch.Generator().manual_seed(0)
+    image = (torch.rand(3, 60, 80, generator=g) * 255).byte()
+    found = Detections(
+        boxes=torch.tensor([[2.0, 3, 40.5, 50.25], [30, 10, 79.5, 58], [1, 1, 20, 20]]),
+        labels=torch.tensor([1, len(classes), 1]),
+        scores=torch.tensor([0.875, 0.75, 0.25]),
+        masks=torch.rand(3, 28, 28, generator=g),
+    )
+    categories = Categories((7, 3)[: len(classes)], classes)
+    results = to_coco(found, 1, (60, 80), lambda label: categories.ids[label - 1], TINY_FPN)
+    for least in (0.5, 0.0):
+        drawn = report.draw_results(image, results, categories, least, scale=3)
+        expected = draw_detections(image, found, classes, least, scale=3)
+        assert np.array_equal(np.asarray(drawn), np.asarray(expected))
 
 
 @pytest.mark.parametrize("left_out", [set(), {"bbox"}, {"segmentation"}])

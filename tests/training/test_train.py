@@ -23,11 +23,11 @@ from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.training.batches import load_sample, make_batch
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import make_order
-from mrcnn_edu.training.run_folder import MODEL, STATE
+from mrcnn_edu.training.run_folder import STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
 from mrcnn_edu.training.stop import TrainingInterruptedError
 from mrcnn_edu.training.train import compile_parts, train
-from mrcnn_edu.weights.checkpoint import load_model
+from mrcnn_edu.weights.checkpoint import MODEL, load_model
 from tests.fake_data import Wrapped, small_config, small_shapes
 
 CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
