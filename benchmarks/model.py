@@ -173,7 +173,7 @@ class Race:
         with self.precision():
             record = clock("backbone, pyramid, RPN head", lambda: m(self.images))
             anchors = torch.cat(record.anchors)
-            losses = clock(
+            *of_anchors, sampled = clock(
                 "RPN targets and losses",
                 lambda: rpn_losses(
                     record.objectness, record.deltas, anchors, gt, c, self.generators
@@ -190,15 +190,18 @@ class Race:
             rois = [s.boxes for s in samples]
             features = clock("box RoIAlign", lambda: m.roi_features(record, rois, c.box_pool))
             logits, deltas = clock("box head", lambda: m.box_head(features))
-            losses |= clock("box losses", lambda: box_losses(logits, deltas, samples, gt, c))
+            *of_rois, count = clock(
+                "box losses", lambda: box_losses(logits, deltas, samples, gt, c)
+            )
             positives = [s.boxes[: s.num_positive] for s in samples]
             pooled = clock("mask RoIAlign", lambda: m.roi_features(record, positives, c.mask_pool))
             masks = clock("mask head", lambda: m.mask_head(pooled))
             truth = [t["masks"] for t in self.targets]
-            losses |= clock("mask loss", lambda: mask_loss(masks, samples, truth, c))
+            of_pixels, pixels = clock("mask loss", lambda: mask_loss(masks, samples, truth, c))
+            loss = sum(of_anchors) / sampled + sum(of_rois) / count + of_pixels / max(1, pixels)
         optimizer = self.optimizers[self.ours]
         optimizer.zero_grad(set_to_none=True)
-        clock("backward", lambda: torch.stack(list(losses.values())).sum().backward())
+        clock("backward", loss.backward)
         clock("optimiser", optimizer.step)
         return [(f"training: {name}", took) for name, took in clock.laps]
 

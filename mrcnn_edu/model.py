@@ -20,7 +20,7 @@ from mrcnn_edu.nn.box_head import box_losses, build_box_head, sample_rois
 from mrcnn_edu.nn.detections import select_detections
 from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
 from mrcnn_edu.nn.layers import norm_layer
-from mrcnn_edu.nn.losses import Average, divide, identity
+from mrcnn_edu.nn.losses import Sum, divide
 from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
 from mrcnn_edu.nn.neck import build_neck
 from mrcnn_edu.nn.proposals import propose
@@ -115,7 +115,6 @@ class MaskRCNN(nn.Module):
         record: Record,
         targets: Sequence[dict[str, Tensor]],
         generators: Sequence[torch.Generator],
-        average: Average = identity,
     ) -> dict[str, Tensor]:
         """Return the losses of the paper; training minimises their sum (§3, equation L).
 
@@ -124,15 +123,23 @@ class MaskRCNN(nn.Module):
             targets: for each image ``boxes`` [G, 4], ``labels`` [G], with a mask head ``masks``
                 [G, H, W] and with a keypoint head ``keypoints`` [G, J, 3]; G may be 0.
             generators: one for each image; all sampling of that image draws from it.
-            average: for distributed training, see :func:`mrcnn_edu.nn.losses.divide`.
 
         Returns:
             the scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box`` and, as far as there
             are heads, ``mask`` and ``keypoint``.
         """
+        return divide(self.loss_sums(record, targets, generators))
+
+    def loss_sums(
+        self,
+        record: Record,
+        targets: Sequence[dict[str, Tensor]],
+        generators: Sequence[torch.Generator],
+    ) -> dict[str, Sum]:
+        """Return each loss as a sum and the count to divide it by; see :meth:`losses`."""
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
-        losses = rpn_losses(
+        objectness, box, sampled = rpn_losses(
             record.objectness,
             record.deltas,
             torch.cat(record.anchors),
@@ -140,8 +147,8 @@ class MaskRCNN(nn.Module):
             c,
             generators,
             record.image_sizes,
-            average,
         )
+        sums: dict[str, Sum] = {"rpn_objectness": (objectness, sampled), "rpn_box": (box, sampled)}
         samples = [
             sample_rois(p.boxes, t["boxes"], t["labels"], c, generator)
             for p, t, generator in zip(
@@ -150,7 +157,8 @@ class MaskRCNN(nn.Module):
         ]
         features = self.roi_features(record, [s.boxes for s in samples], c.box_pool)
         logits, deltas = self.box_head(features)
-        losses |= box_losses(logits, deltas, samples, gt_boxes, c, average)
+        classes, box, rois = box_losses(logits, deltas, samples, gt_boxes, c)
+        sums |= {"box_class": (classes, rois), "box": (box, rois)}
         positives = [s.boxes[: s.num_positive] for s in samples]
         if self.mask_head is not None:
             if c.neck == "c4":  # both heads read the same features; computed once
@@ -158,13 +166,13 @@ class MaskRCNN(nn.Module):
             else:
                 of_positives = self.roi_features(record, positives, c.mask_pool)
             mask_logits = self.mask_head(of_positives)
-            losses |= mask_loss(mask_logits, samples, [t["masks"] for t in targets], c, average)
+            gt_masks = [t["masks"] for t in targets]
+            sums["mask"] = mask_loss(mask_logits, samples, gt_masks, c)
         if self.keypoint_head is not None:
             joints = [t["keypoints"][s.matched] for t, s in zip(targets, samples, strict=True)]
             maps = self.keypoint_head(self.roi_features(record, positives, c.keypoint_pool))
-            total, count = keypoint_loss(maps, torch.cat(positives), torch.cat(joints))
-            losses |= divide({"keypoint": total}, count, average)
-        return losses
+            sums["keypoint"] = keypoint_loss(maps, torch.cat(positives), torch.cat(joints))
+        return sums
 
     @torch.no_grad()
     def detect(self, record: Record) -> Record:

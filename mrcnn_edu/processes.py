@@ -6,7 +6,7 @@ and 14.
 
 import datetime
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,11 +41,6 @@ class Processes:
         total = values.detach().clone()
         dist.all_reduce(total)
         return total / self.world
-
-    @property
-    def average(self) -> Callable[[Tensor], Tensor]:
-        """What losses are divided by, from this process's counts: the mean count of all."""
-        return self.mean
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """This process's part of something that all of them hold."""

@@ -16,7 +16,6 @@ from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
 from mrcnn_edu.nn.layers import Norm, conv3x3, widen
-from mrcnn_edu.nn.losses import Average, divide, identity
 from mrcnn_edu.record import RoISample
 
 
@@ -146,12 +145,11 @@ def box_losses(
     samples: Sequence[RoISample],
     gt_boxes: Sequence[Tensor],
     config: ModelConfig,
-    average: Average = identity,
-) -> dict[str, Tensor]:
-    """Softmax loss of the class and smooth-L1 loss of the true class's box.
+) -> tuple[Tensor, Tensor, int]:
+    """Softmax loss of the class and smooth-L1 loss of the true class's box, summed over RoIs.
 
-    Both are divided by the number of sampled RoIs, background included (Girshick 2015, §2.3, and
-    torchvision). A batch without positives gives a box loss of zero that still has a gradient.
+    Both are to be divided by the number of sampled RoIs, background included (Girshick 2015, §2.3,
+    and torchvision). A batch without positives gives a box loss of zero that still has a gradient.
 
     Args:
         logits: [R, K+1] for the RoIs of all images in order.
@@ -159,10 +157,9 @@ def box_losses(
         samples: one sample for each image.
         gt_boxes: for each image [G, 4].
         config: box weights and β.
-        average: see :func:`mrcnn_edu.nn.losses.divide`.
 
     Returns:
-        ``box_class`` and ``box``, each a scalar.
+        the sums of the class and of the box loss, both scalars, and the number of sampled RoIs.
     """
     labels = torch.cat([s.labels for s in samples])  # [R]
     targets = torch.cat(
@@ -175,7 +172,7 @@ def box_losses(
     predicted = of_class(deltas[positive], labels[positive])  # [P, 4]
     box = F.smooth_l1_loss(predicted, targets, beta=config.box_smooth_l1_beta, reduction="sum")
     classes = F.cross_entropy(logits, labels, reduction="sum")
-    return divide({"box_class": classes, "box": box}, len(labels), average)
+    return classes, box, len(labels)
 
 
 def of_class(predicted: Tensor, labels: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""What all losses share: a sum, divided by a count that may be taken over several processes.
+"""What all losses share: a sum and a count, divided in the end.
 
 Every loss of the paper is a mean: over sampled anchors, over sampled RoIs, over the pixels of
-positive RoIs. A process that holds a part of a batch knows its own sum and its own count. The mean
-over the whole batch is Σ sums / Σ counts, and since distributed training averages gradients over
-processes, each must divide its sum by the *mean* count. Dividing by its own count instead would
-weigh an object less on a process that has many. Chapter 13.
+positive RoIs. Each loss function returns its sum and the count of what it summed, and
+:func:`divide` makes means of them. A process that holds a part of a batch knows only its own sums
+and counts, and the mean over the whole batch is Σ sums / Σ counts: who trains on several processes
+divides by counts that all have agreed on (:mod:`mrcnn_edu.training.distributed`), and no loss needs
+to know. Chapters 10 and 14.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,26 +13,31 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-Average = Callable[[Tensor], Tensor]
+Sum = tuple[Tensor, int | Tensor]  # a scalar with its gradient, and how many things were summed
 
 
-def identity(counts: Tensor) -> Tensor:
-    """The average of one process: its own count."""
-    return counts
-
-
-def divide(sums: Mapping[str, Tensor], count: int | Tensor, average: Average) -> dict[str, Tensor]:
-    """Turn sums into means; a count of zero gives zeros that still have a gradient.
+def divide(
+    sums: Mapping[str, Sum], agree: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Turn sums into means; a count of zero gives a zero that still has a gradient.
 
     Args:
-        sums: scalars by name.
-        count: of the things that were summed, on this process; a number or a scalar.
-        average: maps the float tensor of local counts [1] to what to divide by: in distributed
-            training, its mean over processes. Every process calls it equally often.
+        sums: by name, each with its count.
+        agree: maps the counts of this process, float32 [L] for L losses, to what their sums are
+            divided by; asked once. None divides by the counts as they are.
+
+    Returns:
+        the means, scalars by name.
     """
-    if average is identity and isinstance(count, int):  # nothing to ask, no copy to the GPU
-        return {name: value / max(1, count) for name, value in sums.items()}
-    device = next(iter(sums.values())).device
-    divisor = average(torch.as_tensor(count, dtype=torch.float32, device=device).reshape(1))[0]
-    divisor = torch.where(divisor > 0, divisor, 1.0)
-    return {name: value / divisor for name, value in sums.items()}
+    if agree is None:
+        return {
+            name: total / (max(1, n) if isinstance(n, int) else n.clamp(min=1))
+            for name, (total, n) in sums.items()
+        }
+    counts = [
+        torch.as_tensor(n, dtype=torch.float32, device=total.device) for total, n in sums.values()
+    ]
+    divisors = agree(torch.stack(counts))  # [L]
+    divisors = torch.where(divisors > 0, divisors, 1.0)
+    means = [total / n for (total, _), n in zip(sums.values(), divisors, strict=True)]
+    return dict(zip(sums, means, strict=True))

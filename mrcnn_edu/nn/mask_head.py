@@ -18,7 +18,6 @@ from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.masks import crop_to_boxes
 from mrcnn_edu.nn.box_head import of_class
 from mrcnn_edu.nn.layers import Norm, conv3x3, widen
-from mrcnn_edu.nn.losses import Average, divide, identity
 from mrcnn_edu.record import RoISample
 
 
@@ -103,24 +102,23 @@ def mask_loss(
     samples: Sequence[RoISample],
     gt_masks: Sequence[Tensor],
     config: ModelConfig,
-    average: Average = identity,
-) -> dict[str, Tensor]:
-    """Mean cross-entropy over the pixels of all positive RoIs (paper §3).
+) -> tuple[Tensor, int]:
+    """Cross-entropy, summed over the pixels of all positive RoIs (paper §3).
 
     With ``mask_prediction="sigmoid"`` that of the true class's mask alone, binary; with
     ``"softmax"`` over K + 1 classes, where a pixel outside the object is background. The target of
-    a RoI is its object's mask cropped to the RoI and resampled to M×M. A batch without positives
-    gives a loss of zero that still has a gradient. Chapter 09.
+    a RoI is its object's mask cropped to the RoI and resampled to M×M. The loss of the paper is
+    the mean: to be divided by the count. A batch without positives gives a loss of zero that still
+    has a gradient. Chapter 09.
 
     Args:
         logits: [P, K, M, M] for the positive RoIs of all images in order.
         samples: one sample for each image.
         gt_masks: for each image [G, H, W], 0 or 1.
         config: how targets are cropped, and the kind of prediction.
-        average: see :func:`mrcnn_edu.nn.losses.divide`.
 
     Returns:
-        ``mask``, a scalar.
+        the sum, a scalar, and the number of pixels in it, P · M · M.
     """
     labels = torch.cat([s.labels[: s.num_positive] for s in samples])  # [P]
     targets = torch.cat(
@@ -143,7 +141,7 @@ def mask_loss(
     else:
         of_true_class = of_class(logits, labels)  # [P, M, M]
         loss = F.binary_cross_entropy_with_logits(of_true_class, targets, reduction="sum")
-    return divide({"mask": loss}, targets.numel(), average)
+    return loss, targets.numel()
 
 
 def predicted_class_masks(logits: Tensor, labels: Tensor, softmax: bool = False) -> Tensor:

@@ -17,7 +17,6 @@ from mrcnn_edu import boxes as box_ops
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.matching import match, sample_balanced
 from mrcnn_edu.nn.layers import widen
-from mrcnn_edu.nn.losses import Average, divide, identity
 
 
 class AnchorSample(NamedTuple):
@@ -130,11 +129,10 @@ def rpn_losses(
     config: ModelConfig,
     generators: Sequence[torch.Generator],
     image_sizes: Sequence[tuple[int, int]] | None = None,
-    average: Average = identity,
-) -> dict[str, Tensor]:
-    """Objectness and box loss over a sample of anchors of each image.
+) -> tuple[Tensor, Tensor, int]:
+    """Objectness and box loss, summed over a sample of anchors of each image.
 
-    Both losses are divided by the number of sampled anchors in the batch, as torchvision does
+    Both are to be divided by the number of sampled anchors in the batch, as torchvision does
     (detectron2 divides by ``rpn_samples`` an image, which differs only where an image has fewer
     anchors). An image without objects contributes negatives only. Chapter 04.
 
@@ -147,10 +145,10 @@ def rpn_losses(
         generators: one random generator for each image.
         image_sizes: (height, width) of each image without its padding; needed to drop border
             anchors only.
-        average: see :func:`mrcnn_edu.nn.losses.divide`.
 
     Returns:
-        ``rpn_objectness`` and ``rpn_box``, each a scalar.
+        the sums of the objectness and of the box loss, both scalars, and the number of sampled
+        anchors.
     """
     sizes = image_sizes if image_sizes is not None else [None] * len(gt_boxes)
     logits, truth, predicted, targets = [], [], [], []
@@ -167,9 +165,7 @@ def rpn_losses(
     box_loss = F.smooth_l1_loss(
         torch.cat(predicted), torch.cat(targets), beta=config.rpn_smooth_l1_beta, reduction="sum"
     )
-    return divide(
-        {"rpn_objectness": objectness_loss, "rpn_box": box_loss}, len(all_logits), average
-    )
+    return objectness_loss, box_loss, len(all_logits)
 
 
 def inside(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -7,8 +7,9 @@ S_r the sum of a loss over process r's samples and C_r their number,
 
     1/W · Σ_r S_r / (1/W · Σ_r C_r)  =  Σ_r S_r / Σ_r C_r ,
 
-so every process divides by the mean count of all, `Processes.average`. Dividing by its
-own count would give a sample more weight where there are few. Chapters 13 and 14.
+so every process divides by the mean count of all. Dividing by its own count would give a sample
+more weight where there are few. The counts of all losses travel together, once a step. Chapters 13
+and 14.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.losses import divide
 from mrcnn_edu.processes import Processes
 
 
@@ -37,8 +39,8 @@ class LossModule(nn.Module):
         generators: Sequence[torch.Generator],
     ) -> dict[str, Tensor]:
         """The losses of a batch, normalised over the batches of all processes."""
-        record = self.model(images)
-        return self.model.losses(record, targets, generators, average=self.group.average)
+        sums = self.model.loss_sums(self.model(images), targets, generators)
+        return divide(sums, self.group.mean if self.group.world > 1 else None)
 
 
 def distribute(model: MaskRCNN, group: Processes) -> nn.Module:

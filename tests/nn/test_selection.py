@@ -73,12 +73,13 @@ def test_rpn_loss_without_objects_is_objectness_alone():
     objectness, deltas = rpn_output(1, 3)
     objectness.requires_grad_()
     deltas.requires_grad_()
-    losses = rpn_losses(
+    of_objectness, of_boxes, sampled = rpn_losses(
         objectness, deltas, torch.cat(ANCHORS), [torch.zeros(0, 4)], CONFIG, [torch.Generator()]
     )
-    assert losses["rpn_objectness"] > 0
-    assert losses["rpn_box"] == 0
-    sum(losses.values()).backward()
+    assert sampled == CONFIG.rpn_samples
+    assert of_objectness > 0
+    assert of_boxes == 0
+    (of_objectness + of_boxes).backward()
     assert int((objectness.grad != 0).sum()) == CONFIG.rpn_samples
     assert (deltas.grad == 0).all()
 
@@ -112,9 +113,9 @@ def test_no_rois_at_all_is_a_loss_of_zero():
     )
     logits = torch.zeros(0, 11, requires_grad=True)
     deltas = torch.zeros(0, 10, 4, requires_grad=True)
-    losses = box_losses(logits, deltas, [empty], [torch.zeros(0, 4)], CONFIG)
-    assert losses["box_class"] == losses["box"] == 0
-    sum(losses.values()).backward()
+    classes, box, count = box_losses(logits, deltas, [empty], [torch.zeros(0, 4)], CONFIG)
+    assert classes == box == count == 0
+    (classes + box).backward()
 
 
 def test_only_the_true_classes_mask_has_a_gradient():
@@ -126,9 +127,9 @@ def test_only_the_true_classes_mask_has_a_gradient():
         torch.tensor([0, 1]),
         2,
     )
-    mask_loss(logits, [sample], [torch.ones(2, 64, 64, dtype=torch.uint8)], CONFIG)[
-        "mask"
-    ].backward()
+    total, count = mask_loss(logits, [sample], [torch.ones(2, 64, 64, dtype=torch.uint8)], CONFIG)
+    assert count == 2 * 28 * 28
+    total.backward()
     touched = logits.grad.abs().sum(dim=(2, 3)) > 0
     assert touched.nonzero().tolist() == [[0, 3], [1, 9]]
 

@@ -187,7 +187,8 @@ def test_beta_of_the_box_losses(beta):
     sample = RoISample(box, torch.tensor([1]), torch.tensor([0]), 1)
     deltas = torch.tensor([[[0.05, 0.5, -2.0, 0.0]]])
     logits = torch.zeros(1, 2)
-    loss = box_losses(logits, deltas, [sample], [box], config)["box"]
+    _, loss, count = box_losses(logits, deltas, [sample], [box], config)
+    assert count == 1
     expected = sum(
         e if beta == 0 else (e * e / (2 * beta) if e < beta else e - beta / 2)
         for e in (0.05, 0.5, 2.0, 0.0)
@@ -225,26 +226,37 @@ def test_a_box_without_area_is_never_a_proposal(min_size):
 
 
 def test_losses_are_divided_by_the_average_count():
-    sums = {"a": torch.tensor(6.0, requires_grad=True), "b": torch.tensor(3.0)}
-    assert {k: v.item() for k, v in divide(sums, 2, lambda n: n + 1).items()} == {"a": 2, "b": 1}
-    nothing = divide({"a": sums["a"] * 0}, 0, lambda n: n)["a"]
-    assert float(nothing) == 0
-    nothing.backward()
-    half = divide({"a": sums["a"]}, 1, lambda n: n * 0.5)["a"]  # one of two processes has none
+    six = torch.tensor(6.0, requires_grad=True)
+    sums = {"a": (six, 2), "b": (torch.tensor(3.0), torch.tensor(1.0))}
+    assert {k: v.item() for k, v in divide(sums).items()} == {"a": 3, "b": 3}
+    assert {k: v.item() for k, v in divide(sums, lambda n: n + 1).items()} == {"a": 2, "b": 1.5}
+    for agree in (None, lambda n: n):
+        for zero in (0, torch.tensor(0.0)):
+            nothing = divide({"a": (six * 0, zero)}, agree)["a"]
+            assert float(nothing) == 0
+            nothing.backward()
+    half = divide({"a": (six, 1)}, lambda n: n * 0.5)["a"]  # one of two processes has none
     assert float(half) == 12
 
 
-def test_every_loss_asks_for_the_average_count():
-    """What a process divides by is what `average` answers: twice the count halves every loss."""
+def test_all_losses_agree_on_their_counts_at_once():
+    """What a process divides by is what all agree on: twice the count halves every loss."""
     torch.manual_seed(0)
     model = MaskRCNN(dataclasses.replace(TINY_FPN, keypoints=17, keypoint_convs=1)).eval()
     image, target = random_scene((96, 96), 3, torch.Generator().manual_seed(2), 10)
     target["keypoints"][..., 2] = 2
+    asked = []
+
+    def twice(counts):
+        asked.append(counts)
+        return 2 * counts
+
     with torch.no_grad():
         record = model([image])
         alone = model.losses(record, [target], generators(1))
-        shared = model.losses(record, [target], generators(1), lambda count: 2 * count)
+        shared = divide(model.loss_sums(record, [target], generators(1)), twice)
     assert len(alone) == 6
+    assert [len(counts) for counts in asked] == [6]
     for name, value in alone.items():
         assert value > 0
         torch.testing.assert_close(shared[name], value / 2)
@@ -284,7 +296,8 @@ def test_softmax_masks_are_a_cross_entropy_over_classes():
     config = dataclasses.replace(TINY_FPN, mask_prediction="softmax")
     sample, masks = masks_case()
     logits = torch.randn(3, 11, 14, 14, requires_grad=True)
-    loss = mask_loss(logits, [sample], [masks], config)["mask"]
+    total, count = mask_loss(logits, [sample], [masks], config)
+    loss = total / count
     inside_object = crop_to_boxes(masks, sample.boxes, sample.matched, 14, aligned=True) >= 0.5
     classes = inside_object * sample.labels[:, None, None]
     torch.testing.assert_close(loss, F.cross_entropy(logits, classes))
@@ -303,7 +316,8 @@ def test_agnostic_masks_and_binary_targets():
     logits = torch.randn(3, 1, 14, 14)
     soft = crop_to_boxes(masks, sample.boxes, sample.matched, 14, aligned=False)
     assert ((soft > 0) & (soft < 1)).any()  # else both kinds of targets are the same
-    loss = mask_loss(logits, [sample], [masks], config)["mask"]
+    total, count = mask_loss(logits, [sample], [masks], config)
+    loss = total / count
     expected = F.binary_cross_entropy_with_logits(logits[:, 0], (soft >= 0.5).float())
     torch.testing.assert_close(loss, expected)
     chosen = predicted_class_masks(logits, sample.labels)

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.processes import Processes, processes
 from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.distributed import LossModule
 from mrcnn_edu.training.refusals import check_division
 from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
 from mrcnn_edu.training.train import train
@@ -64,6 +66,25 @@ def test_the_cases_are_what_they_say():
     assert objects[2][:2] == [0, 0]
     assert min(objects[2][2:]) > 0
     assert objects[3] == [0, 0, 0, 0]
+
+
+def test_the_losses_of_a_batch_ask_the_other_processes_once():
+    asked = []
+
+    class Asking(Processes):
+        def mean(self, values):
+            asked.append(values)
+            return values  # as if the others had as many of everything
+
+    torch.manual_seed(0)
+    model, batch = MaskRCNN(small_config()).train(), batch_of(range(2), "unequal")
+    alone, together = (
+        LossModule(model, group)(batch.images, batch.targets, batch.generators(0, "cpu"))
+        for group in (Processes(0, 1, "cpu"), Asking(0, 2, "cpu"))
+    )
+    assert [tuple(values.shape) for values in asked] == [(len(alone),)]
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-6, atol=0)
 
 
 CONFIG = TrainConfig(steps=4, batch_size=4, warmup_steps=2, seed=4, evaluate_every=2)
