@@ -183,6 +183,12 @@ def current_fields(values: dict[str, Any]) -> dict[str, Any]:
     return {_RENAMED.get(name, name): value for name, value in values.items()}
 
 
+def former_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration under the names that they had in commit 73924fa."""
+    former = {new: old for old, new in _RENAMED.items()}
+    return {former.get(name, name): value for name, value in values.items()}
+
+
 def difference(a: Any, b: Any) -> dict[str, tuple]:
     """Return the fields in which two configurations differ: name -> (value in a, value in b)."""
     first, second = dataclasses.asdict(a), dataclasses.asdict(b)

@@ -117,8 +117,9 @@ def read(run: Run, results: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the file is not a result.
     """
-    path = results / f"{run.name}.json"
-    if not path.exists():
+    paths = [results / f"{name}.json" for name in run.names]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return None
     try:
         found = json.loads(path.read_text())

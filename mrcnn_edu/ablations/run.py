@@ -18,7 +18,7 @@ import torch
 
 from mrcnn_edu.ablations.data import load
 from mrcnn_edu.ablations.table import DataName
-from mrcnn_edu.config import ModelConfig, current_fields
+from mrcnn_edu.config import ModelConfig, current_fields, former_fields
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.evaluation.detect import coco_results
@@ -59,7 +59,15 @@ class Run:
 
         So a field that is added later, with a default that changes nothing, renames no run.
         """
-        text = json.dumps(_differences(self.config()), sort_keys=True)
+        return self._named_by(_differences(self.config()))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names a file of this run may have: today's, and that of commit 73924fa."""
+        return self.name, self._named_by(_former(_differences(self.config())))
+
+    def _named_by(self, differences: dict[str, Any]) -> str:
+        text = json.dumps(differences, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
         return f"{self.data}_{digest}_seed{self.train.seed}"
 
@@ -85,6 +93,16 @@ def _differences(config: dict[str, Any]) -> dict[str, Any]:
             found[part] = {k: v for k, v in config[part].items() if v != default[k]}
     if config["first"] is not None:
         found["first"] = _differences(config["first"])
+    return found
+
+
+def _former(differences: dict[str, Any]) -> dict[str, Any]:
+    found = dict(differences)
+    for part in _DEFAULTS:
+        if found[part] is not None:
+            found[part] = former_fields(found[part])
+    if found["first"] is not None:
+        found["first"] = _former(found["first"])
     return found
 
 
