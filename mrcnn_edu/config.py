@@ -144,6 +144,12 @@ class ModelConfig:
                 f"anchor_sizes has {len(self.anchor_sizes)} entries; the pyramid has five levels, "
                 "P2 to P6, and each takes one size."
             )
+        sampled = self.roi_op != "pool" and self.roi_reduce == "max"
+        if sampled and self.roi_sampling_ratio < 1:
+            raise ValueError(
+                f"roi_reduce is 'max', roi_sampling_ratio is {self.roi_sampling_ratio}; the "
+                "largest of a bin's samples needs a fixed number of them: give 1 or more."
+            )
         if self.neck == "c4" and self.mask_head != "none" and self.mask_pool != self.box_pool:
             raise ValueError(
                 f"mask_pool is {self.mask_pool} and box_pool {self.box_pool}; with neck='c4' both "

@@ -79,6 +79,7 @@ def test_difference():
         ({"num_classes": 0}, "at least one"),
         ({"pixel_mean": (0.5,)}, "each of R, G and B"),
         ({"anchor_sizes": (32, 64)}, "five levels"),
+        ({"roi_reduce": "max", "roi_sampling_ratio": 0}, "fixed number"),
     ],
 )
 def test_impossible_models_are_refused(changes, message):

@@ -7,6 +7,7 @@ drawn with its own numbers lies where the library means it; Chapter 01 explains.
 import importlib.metadata
 import inspect
 import platform
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,14 +51,17 @@ class Source:
         plain: Any = inspect.unwrap(thing)
         plain = getattr(plain, "py_func", plain)  # what a Numba kernel was made from
         module = inspect.getmodule(plain)
-        self.name = f"{module.__name__ if module else '?'}.{plain.__qualname__}"
-        self.text, self.line = inspect.getsourcelines(plain)
+        self.name = f"{module.__name__ if module else '?'}.{plain.__qualname__}".replace(
+            ".<locals>", ""
+        )
+        lines, self.line = inspect.getsourcelines(plain)
+        self.text = textwrap.dedent("".join(lines)).rstrip()  # it may stand in another function
 
     def __repr__(self) -> str:
         return f"source of {self.name}"
 
     def _repr_markdown_(self) -> str:
-        return f"`{self.name}`, line {self.line}\n\n````python\n{''.join(self.text).rstrip()}\n````"
+        return f"`{self.name}`, line {self.line}\n\n````python\n{self.text}\n````"
 
 
 def show_source(thing: Callable | type) -> Source:

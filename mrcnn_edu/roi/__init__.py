@@ -21,9 +21,12 @@ described here because it is often taken for RoIAlign; it is not in this package
 The same operators three ways, from slow and readable to fast:
 
 - `reference`: NumPy loops, the definition;
-- `cpu` with `axis`, `cpu_mean`, `cpu_max`, `cpu_layout`, `threads`: Numba on all cores;
-- `cuda` with `cuda_axis`, `cuda_mean`, `cuda_max`: Numba on a GPU;
-- `kernels` registers them with torch, `ops` is what to call.
+- `cpu`: Numba on all cores; `cpu.mean` and `cpu.pool` are the kernels, `cpu.taps` what they share;
+- `cuda`: Numba on a GPU, with `cuda.mean`, `cuda.pool` and `cuda.device` likewise;
+- `geometry` is compiled for both, `torch_ops` registers the kernels with torch, `ops` is what to
+  call.
+
+A maximum of samples has no kernel: it is max-pooling of samples that are read one by one.
 """
 
 from mrcnn_edu.roi.levels import assign_levels

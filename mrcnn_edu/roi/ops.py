@@ -16,10 +16,11 @@ RuntimeError. Half-precision features are pooled in float32 and cast back, under
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mrcnn_edu.roi.levels import LevelRule, assign_levels
-from mrcnn_edu.roi.torch_ops import roi_max, roi_mean, roi_pool_max
+from mrcnn_edu.roi.torch_ops import roi_mean, roi_pool_max
 
 Boxes = Tensor | Sequence[Tensor]
 Size = int | tuple[int, int]
@@ -39,11 +40,12 @@ def roi_align(
 
     Each box, times `spatial_scale` (1 / stride), is cut into Ph × Pw equal bins; each bin's value
     is the mean (or `reduce="max"`) of bilinear samples at the middles of `sampling_ratio`²
-    equal parts; 0 or less takes one sample a map pixel, ⌈bin size⌉.
+    equal parts; 0 or less takes one sample a map pixel, ⌈bin size⌉, for the mean only.
 
     `aligned=True` subtracts half a pixel, since pixel j's centre is at j + ½; `aligned=False` is
     the operator as first published, half a pixel off, with boxes of at least one map pixel. A
-    sample more than one pixel outside the map counts as 0.
+    sample more than one pixel outside the map counts as 0. The maximum reads its samples as
+    S · Ph × S · Pw bins of one sample, so its positions may differ from the mean's by a rounding.
     ValueError: wrong shapes, image index outside the batch, NaN in a box (on CPU), unknown
     `reduce`. TypeError: integer features. Chapter 05.
     """
@@ -160,26 +162,35 @@ def _sampled(
     """RoIAlign and RoIWarp, once the arguments are in one form."""
     if reduce not in ("mean", "max"):
         raise ValueError(f'reduce must be "mean" or "max", got {reduce!r}')
-    maps, rois, levels, size, channels_last = _prepare(features, boxes, rule, output_size, scales)
-    arguments = (maps, rois, levels, size, list(scales), sampling_ratio, aligned, rounded)
+    if reduce == "max" and sampling_ratio < 1:
+        raise ValueError(
+            f'reduce="max" needs a sampling_ratio of 1 or more, got {sampling_ratio}: the largest '
+            "of a number of samples that differs from box to box is not implemented"
+        )
+    maps, rois, levels, size = _prepare(features, boxes, rule, output_size, scales)
+    how = (aligned, rounded)
     if reduce == "mean":
-        return roi_mean(*arguments, channels_last).to(features[0].dtype)
-    return roi_max(*arguments, channels_last)[0].to(features[0].dtype)
+        out = roi_mean(maps, rois, levels, size, list(scales), sampling_ratio, *how)
+    else:  # each sample is the one sample of a bin S times as small
+        small = [side * sampling_ratio for side in size]
+        samples = roi_mean(maps, rois, levels, small, list(scales), 1, *how)  # [R, C, Ph·S, Pw·S]
+        out = F.max_pool2d(samples, sampling_ratio)  # [R, C, Ph, Pw]
+    return out.to(features[0].dtype)
 
 
 def _pooled(
     features: Sequence[Tensor], boxes: Boxes, rule: Rule, output_size: Size, scales: Sequence[float]
 ) -> Tensor:
     """RoIPool, once the arguments are in one form."""
-    maps, rois, levels, size, channels_last = _prepare(features, boxes, rule, output_size, scales)
-    out, _ = roi_pool_max(maps, rois, levels, size, list(scales), channels_last)
+    maps, rois, levels, size = _prepare(features, boxes, rule, output_size, scales)
+    out, _ = roi_pool_max(maps, rois, levels, size, list(scales))
     return out.to(features[0].dtype)
 
 
 def _prepare(
     features: Sequence[Tensor], boxes: Boxes, rule: Rule, output_size: Size, scales: Sequence[float]
-) -> tuple[list[Tensor], Tensor, Tensor, list[int], bool]:
-    """Check the arguments; return (maps, RoIs [R, 5], level of each, [Ph, Pw], channels last)."""
+) -> tuple[list[Tensor], Tensor, Tensor, list[int]]:
+    """Check the arguments; return (maps, RoIs [R, 5], level of each, [Ph, Pw])."""
     _check_features(features, scales)
     first = features[0]
     size = [output_size, output_size] if isinstance(output_size, int) else list(output_size)
@@ -196,9 +207,7 @@ def _prepare(
     else:
         low, high = rule[0], rule[0] + len(features) - 1
         levels = assign_levels(rois[:, 1:], low, high, *rule[1:]) - low
-    # A map with one channel or one pixel is in both layouts; the faster one is taken.
-    channels_last = first.is_contiguous(memory_format=torch.channels_last)
-    return maps, rois, levels, size, channels_last
+    return maps, rois, levels, size
 
 
 def _check_features(features: Sequence[Tensor], scales: Sequence[float]) -> None:

@@ -1,10 +1,11 @@
 """The kernels as PyTorch operators: shapes for tracing, gradients, one entry for each device.
 
-Three operators, `roi_mean`, `roi_max` and `roi_pool_max`, and their backwards, registered under
+Two operators, `roi_mean` and `roi_pool_max`, and their backwards, registered under
 `torch.ops.mrcnn_edu`. They take plain, checked arguments (see `ops` for the ones to call):
 features of all levels as a list, RoIs [R, 5], the level of each RoI [R], output size [Ph, Pw],
-one scale a level. Being registered, they survive `torch.compile(fullgraph=True)` and know their
-gradients, and a gradient of a gradient is refused with a reason. Chapter 06.
+one scale a level. Results have the layout of the first map. Being registered, they survive
+`torch.compile(fullgraph=True)` and know their gradients, and a gradient of a gradient is refused
+with a reason. Chapter 06.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ def _backend(tensor: Tensor) -> ModuleType:
     )
 
 
+def _channels_last(features: Sequence[Tensor]) -> bool:
+    """Of a map with one channel or one pixel, which is in both layouts: the faster one."""
+    return features[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def _maps(heights: Sequence[int], widths: Sequence[int], images: int, channels: int) -> list[Any]:
     """Shapes [N, C, H, W] of the levels."""
     return [(images, channels, h, w) for h, w in zip(heights, widths, strict=True)]
@@ -42,15 +48,27 @@ def _empty(shape: Sequence[Any], like: Tensor, channels_last: bool, dtype: torch
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=layout)
 
 
+def _empty_maps(
+    gradient: Tensor,
+    images: int,
+    heights: Sequence[int],
+    widths: Sequence[int],
+    channels_last: bool,
+) -> list[Tensor]:
+    shapes = _maps(heights, widths, images, gradient.shape[1])
+    return [_empty(shape, gradient, channels_last, gradient.dtype) for shape in shapes]
+
+
 def _keep(
     ctx: Any, features: Sequence[Tensor], rois: Tensor, levels: Tensor, *more: Tensor
 ) -> None:
-    """What every backward needs: the RoIs, their levels and the sizes of the maps."""
+    """What every backward needs: the RoIs, their levels, the sizes and layout of the maps."""
     ctx.save_for_backward(rois, levels, *more)
     ctx.dtype = features[0].dtype
     ctx.images = features[0].shape[0]
     ctx.heights = [f.shape[2] for f in features]
     ctx.widths = [f.shape[3] for f in features]
+    ctx.channels_last = _channels_last(features)
 
 
 def _no_second_order(ctx: Any, *gradients: Any) -> NoReturn:
@@ -70,29 +88,18 @@ def roi_mean(
     sampling_ratio: int,
     aligned: bool,
     rounded: bool,
-    channels_last: bool,
 ) -> Tensor:
-    """RoIAlign, or RoIWarp if `rounded`, with the mean: [R, C, Ph, Pw]."""
-    return _backend(rois).mean_forward(
-        features, rois, levels, (size[0], size[1]), scales, sampling_ratio, aligned, rounded,
-        channels_last,
-    )  # fmt: skip
+    """RoIAlign, or RoIWarp if `rounded`: [R, C, Ph, Pw]."""
+    how = (aligned, rounded, sampling_ratio)
+    return _backend(rois).mean_forward(features, rois, levels, (size[0], size[1]), scales, how)
 
 
 @roi_mean.register_fake
 def _(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, size: Sequence[int], *how: Any
 ) -> Tensor:
     shape = (rois.shape[0], features[0].shape[1], *size)
-    return _empty(shape, features[0], channels_last, rois.dtype)
+    return _empty(shape, features[0], _channels_last(features), rois.dtype)
 
 
 @custom_op("mrcnn_edu::roi_mean_backward", mutates_args=())
@@ -111,9 +118,8 @@ def roi_mean_backward(
 ) -> list[Tensor]:
     """Gradient of `roi_mean` for each level, from the gradient [R, C, Ph, Pw]."""
     shapes = _maps(heights, widths, images, gradient.shape[1])
-    return _backend(rois).mean_backward(
-        gradient, rois, levels, shapes, scales, sampling_ratio, aligned, rounded, channels_last
-    )
+    how = (aligned, rounded, sampling_ratio)
+    return _backend(rois).mean_backward(gradient, rois, levels, shapes, scales, how, channels_last)
 
 
 @roi_mean_backward.register_fake
@@ -124,14 +130,9 @@ def _(
     images: int,
     heights: Sequence[int],
     widths: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
+    *how: Any,
 ) -> list[Tensor]:
-    shapes = _maps(heights, widths, images, gradient.shape[1])
-    return [_empty(shape, gradient, channels_last, gradient.dtype) for shape in shapes]
+    return _empty_maps(gradient, images, heights, widths, channels_last=how[-1])
 
 
 def _mean_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -141,90 +142,10 @@ def _mean_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _mean_gradient(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     rois, levels = ctx.saved_tensors
-    maps = roi_mean_backward(gradient, rois, levels, ctx.images, ctx.heights, ctx.widths, *ctx.how)
-    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None, None, None, None
-
-
-roi_mean.register_autograd(_mean_gradient, setup_context=_mean_setup)
-roi_mean_backward.register_autograd(_no_second_order)
-
-
-@custom_op("mrcnn_edu::roi_max", mutates_args=())
-def roi_max(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> tuple[Tensor, Tensor]:
-    """RoIAlign, or RoIWarp if `rounded`, with the maximum; and the number of its sample, int32."""
-    return _backend(rois).max_forward(
-        features, rois, levels, (size[0], size[1]), scales, sampling_ratio, aligned, rounded,
-        channels_last,
-    )  # fmt: skip
-
-
-@roi_max.register_fake
-def _(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> tuple[Tensor, Tensor]:
-    shape = (rois.shape[0], features[0].shape[1], *size)
-    out = _empty(shape, features[0], channels_last, rois.dtype)
-    return out, _empty(shape, features[0], channels_last, torch.int32)
-
-
-@custom_op("mrcnn_edu::roi_max_backward", mutates_args=())
-def roi_max_backward(
-    gradient: Tensor,
-    argmax: Tensor,
-    rois: Tensor,
-    levels: Tensor,
-    images: int,
-    heights: Sequence[int],
-    widths: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> list[Tensor]:
-    """Gradient of `roi_max` for each level: all of it to the sample that was largest."""
-    shapes = _maps(heights, widths, images, gradient.shape[1])
-    return _backend(rois).max_backward(
-        gradient, argmax, rois, levels, shapes, scales, sampling_ratio, aligned, rounded,
-        channels_last,
-    )  # fmt: skip
-
-
-@roi_max_backward.register_fake
-def _(
-    gradient: Tensor,
-    argmax: Tensor,
-    rois: Tensor,
-    levels: Tensor,
-    images: int,
-    heights: Sequence[int],
-    widths: Sequence[int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> list[Tensor]:
-    shapes = _maps(heights, widths, images, gradient.shape[1])
-    return [_empty(shape, gradient, channels_last, gradient.dtype) for shape in shapes]
+    maps = roi_mean_backward(
+        gradient, rois, levels, ctx.images, ctx.heights, ctx.widths, *ctx.how, ctx.channels_last
+    )
+    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None, None, None
 
 
 @custom_op("mrcnn_edu::roi_pool_max", mutates_args=())
@@ -234,26 +155,20 @@ def roi_pool_max(
     levels: Tensor,
     size: Sequence[int],
     scales: Sequence[float],
-    channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """RoIPool; and the pixel y · W + x of each maximum, int32."""
-    return _backend(rois).pool_forward(
-        features, rois, levels, (size[0], size[1]), scales, channels_last
-    )
+    return _backend(rois).pool_forward(features, rois, levels, (size[0], size[1]), scales)
 
 
 @roi_pool_max.register_fake
 def _(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: Sequence[int],
-    scales: Sequence[float],
-    channels_last: bool,
+    features: Sequence[Tensor], rois: Tensor, levels: Tensor, size: Sequence[int], *scales: Any
 ) -> tuple[Tensor, Tensor]:
     shape = (rois.shape[0], features[0].shape[1], *size)
-    out = _empty(shape, features[0], channels_last, rois.dtype)
-    return out, _empty(shape, features[0], channels_last, torch.int32)
+    last = _channels_last(features)
+    kinds = (rois.dtype, torch.int32)
+    out, argmax = (_empty(shape, features[0], last, kind) for kind in kinds)
+    return out, argmax
 
 
 @custom_op("mrcnn_edu::roi_pool_max_backward", mutates_args=())
@@ -283,26 +198,11 @@ def _(
     widths: Sequence[int],
     channels_last: bool,
 ) -> list[Tensor]:
-    shapes = _maps(heights, widths, images, gradient.shape[1])
-    return [_empty(shape, gradient, channels_last, gradient.dtype) for shape in shapes]
-
-
-def _max_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    features, rois, levels, _, *ctx.how = inputs
-    ctx.mark_non_differentiable(output[1])
-    _keep(ctx, features, rois, levels, output[1])
-
-
-def _max_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
-    rois, levels, argmax = ctx.saved_tensors
-    maps = roi_max_backward(
-        gradient, argmax, rois, levels, ctx.images, ctx.heights, ctx.widths, *ctx.how
-    )
-    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None, None, None, None
+    return _empty_maps(gradient, images, heights, widths, channels_last)
 
 
 def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    features, rois, levels, _, _, ctx.channels_last = inputs
+    features, rois, levels, _, _ = inputs
     ctx.mark_non_differentiable(output[1])
     _keep(ctx, features, rois, levels, output[1])
 
@@ -312,10 +212,10 @@ def _pool_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
     maps = roi_pool_max_backward(
         gradient, argmax, rois, levels, ctx.images, ctx.heights, ctx.widths, ctx.channels_last
     )
-    return [m.to(ctx.dtype) for m in maps], None, None, None, None, None
+    return [m.to(ctx.dtype) for m in maps], None, None, None, None
 
 
-roi_max.register_autograd(_max_gradient, setup_context=_max_setup)
-roi_max_backward.register_autograd(_no_second_order)
+roi_mean.register_autograd(_mean_gradient, setup_context=_mean_setup)
+roi_mean_backward.register_autograd(_no_second_order)
 roi_pool_max.register_autograd(_pool_gradient, setup_context=_pool_setup)
 roi_pool_max_backward.register_autograd(_no_second_order)

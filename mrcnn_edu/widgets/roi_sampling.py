@@ -6,6 +6,7 @@ outputs of the three operators side by side. Mask R-CNN, section 3, figure 3. Ch
 """
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from mrcnn_edu.pictures.show import BLUE, RED, show_image
-from mrcnn_edu.roi import reference, roi_align, roi_pool, roi_warp
+from mrcnn_edu.roi import reference
 from mrcnn_edu.widgets.common import Widget, bundle, pack, style, unpack
 
 OPERATORS = {"pool": "RoIPool", "warp": "RoIWarp", "align": "RoIAlign"}
@@ -86,14 +87,18 @@ class RoISampling(Widget):
         )
 
     def outputs(self) -> dict[str, Tensor]:
-        """The three outputs [P, P] of the present state, by the library."""
-        x = torch.from_numpy(unpack(self.features, tuple(self.size)).astype(np.float64))
-        x, rois = x[None, None], torch.tensor([[0, *self.box]], dtype=torch.float64)
-        scale, bins, samples = 1 / self.stride, self.bins, self.samples
-        aligned = roi_align(x, rois, bins, scale, samples, self.aligned, reduce=self.reduce)
-        warped = roi_warp(x, rois, bins, scale, samples, reduce=self.reduce)
-        pooled = roi_pool(x, rois, bins, scale)
-        return {"pool": pooled[0, 0], "warp": warped[0, 0], "align": aligned[0, 0]}
+        """The three outputs [P, P] of the present state, by the library's definition."""
+        x = unpack(self.features, tuple(self.size)).astype(np.float64)[None]
+        size, scale = (self.bins, self.bins), 1 / self.stride
+        sampled = functools.partial(
+            reference.sampled_forward, x, self.box, size, scale, self.samples, reduce=self.reduce
+        )
+        outputs = {
+            "pool": reference.pool_forward(x, self.box, size, scale),
+            "warp": sampled(aligned=False, rounded=True),
+            "align": sampled(aligned=self.aligned),
+        }
+        return {name: torch.from_numpy(output[0]) for name, output in outputs.items()}
 
     def figure(self) -> Figure:
         """The map with the box and what is read, and the three outputs."""

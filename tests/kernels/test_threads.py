@@ -28,7 +28,7 @@ def all_results() -> list[Tensor]:
     x.requires_grad_()
     values = [
         roi_align(x, rois, 7, 0.25, 2, True),
-        roi_align(x, rois, 7, 0.25, 0, True, reduce="max"),
+        roi_align(x, rois, 7, 0.25, 2, True, reduce="max"),
         roi_pool(x, rois, 7, 0.25),
     ]
     gradients = [torch.autograd.grad((v * v).sum(), x)[0] for v in values]

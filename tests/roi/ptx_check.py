@@ -10,8 +10,7 @@ from unittest import mock
 
 from numba import cuda, types
 
-from mrcnn_edu.roi.cuda import max as cuda_max
-from mrcnn_edu.roi.cuda import mean as cuda_mean
+from mrcnn_edu.roi.cuda import mean, pool
 
 f2, f4, f8 = types.float16, types.float32, types.float64
 i4, i8, u2, flag = types.int32, types.int64, types.uint16, types.boolean
@@ -31,23 +30,20 @@ def signatures() -> list[tuple[str, Any, tuple[Any, ...]]]:
         head = (maps, i8, rois, levels, i8, f8)
         how = (flag, flag, i8)
         out, argmax = array(real, 3), array(i4, 3)
-        mean = cuda_mean.forward_bfloat16 if bf16 else cuda_mean.forward
-        largest = cuda_max.forward_bfloat16 if bf16 else cuda_max.forward
-        pool = cuda_max.pool_forward_bfloat16 if bf16 else cuda_max.pool_forward
-        cases.append((f"mean forward {feature}", mean, (*head, *how, i8, flag, out)))
-        cases.append((f"max forward {feature}", largest, (*head, *how, i8, flag, out, argmax)))
-        cases.append((f"pool forward {feature}", pool, (*head, i8, flag, out, argmax)))
+        sampled = mean.forward_bfloat16 if bf16 else mean.forward
+        pooled = pool.forward_bfloat16 if bf16 else pool.forward
+        cases.append((f"mean forward {feature}", sampled, (*head, *how, i8, flag, out)))
+        cases.append((f"pool forward {feature}", pooled, (*head, i8, flag, out, argmax)))
     for real in (f4, f8):
         grad, rois, levels = array(real, 3), array(real, 2), array(i8, 1)
         argmax = array(i4, 3)
         tail = (i8, rois, levels, i8, f8, flag, flag, i8, i8, flag, grad)
         for name in ("backward", "backward_by_rows"):
-            cases.append((f"mean {name} {real}", getattr(cuda_mean, name), (grad, *tail)))
-            cases.append((f"max {name} {real}", getattr(cuda_max, name), (grad, argmax, *tail)))
+            cases.append((f"mean {name} {real}", getattr(mean, name), (grad, *tail)))
         atomic = (grad, argmax, rois, levels, i8, flag, grad)
         rows = (grad, argmax, i8, rois, levels, i8, grad)
-        cases.append((f"pool backward {real}", cuda_max.pool_backward, atomic))
-        cases.append((f"pool backward_by_rows {real}", cuda_max.pool_backward_by_rows, rows))
+        cases.append((f"pool backward {real}", pool.backward, atomic))
+        cases.append((f"pool backward_by_rows {real}", pool.backward_by_rows, rows))
     return cases
 
 

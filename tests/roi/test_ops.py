@@ -14,7 +14,7 @@ from mrcnn_edu.roi import (
     roi_pool,
     roi_warp,
 )
-from mrcnn_edu.roi.torch_ops import roi_max, roi_mean, roi_pool_max
+from mrcnn_edu.roi.torch_ops import roi_mean, roi_pool_max
 
 # float32: the coordinate of a sample is rounded to one part in 2²³ in both, and the slope of
 # random features is a few units a pixel; the sums are in another order.
@@ -93,7 +93,7 @@ def every_op(x: Tensor, boxes: Tensor | list[Tensor]) -> dict[str, Tensor]:
     """Each operator once, 3 × 3 bins at stride 4."""
     return {
         "align": roi_align(x, boxes, 3, 0.25, 2, True),
-        "align max": roi_align(x, boxes, 3, 0.25, 0, False, reduce="max"),
+        "align max": roi_align(x, boxes, 3, 0.25, 3, False, reduce="max"),
         "warp": roi_warp(x, boxes, 3, 0.25, 2),
         "warp max": roi_warp(x, boxes, 3, 0.25, 2, reduce="max"),
         "pool": roi_pool(x, boxes, 3, 0.25),
@@ -203,6 +203,8 @@ def test_wrong_arguments() -> None:
     x, boxes = torch.zeros(1, 3, 8, 8), torch.zeros(1, 5)
     with pytest.raises(ValueError, match="reduce must be"):
         roi_align(x, boxes, 7, 0.25, 2, True, reduce="sum")
+    with pytest.raises(ValueError, match="needs a sampling_ratio of 1 or more, got 0"):
+        roi_align(x, boxes, 7, 0.25, 0, True, reduce="max")
     with pytest.raises(ValueError, match=r"\[N, C, H, W\]"):
         roi_align(x[0], boxes, 7, 0.25, 2, True)
     with pytest.raises(TypeError, match="floating point"):
@@ -279,11 +281,10 @@ def test_operators_are_registered_properly(layout: torch.memory_format) -> None:
     maps = [m[:, :, :8, :8].contiguous(memory_format=layout) for m in make_pyramid(layout)[:2]]
     maps = [m.detach().requires_grad_() for m in maps]
     rois, levels = make_boxes(4, torch.float32), torch.tensor([0, 1, 1, 0])
-    last = layout == torch.channels_last
     head = (maps, rois, levels, [2, 3], [0.25, 0.125])
-    torch.library.opcheck(roi_mean, (*head, 2, True, False, last))
-    torch.library.opcheck(roi_max, (*head, 2, False, True, last))
-    torch.library.opcheck(roi_pool_max, (*head, last))
+    torch.library.opcheck(roi_mean, (*head, 2, True, False))
+    torch.library.opcheck(roi_mean, (*head, 0, False, True))
+    torch.library.opcheck(roi_pool_max, head)
 
 
 def test_compiled_without_graph_break() -> None:

@@ -3,13 +3,13 @@
 In: feature maps of one or several levels, RoIs [R, 5] = (image, x1, y1, x2, y2) in image
 coordinates and the level of each. Out: one tensor [R, C, Ph, Pw], rows in the order of the RoIs:
 the kernels of each level write their own rows, nothing is gathered or scattered. Features are
-float32 or float64, in the layout that `channels_last` names; results come in the same one.
+float32 or float64; what comes out has their layout.
 
 The kernels see every map as [N, H·W, C]. A channels-last map is that as it lies. A
 channels-first one is copied into that order if there are many RoIs for its size, since the copy
 costs less than their strided reading; for few RoIs the kernel reads it with strides.
 
-`kernels` makes PyTorch operators of these functions. Chapter 06.
+`torch_ops` makes PyTorch operators of these functions. Chapter 06.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.kernels.threads import run, threads_for
-from mrcnn_edu.roi.cpu import max as cpu_max
-from mrcnn_edu.roi.cpu import mean as cpu_mean
+from mrcnn_edu.roi.cpu import mean, pool
 from mrcnn_edu.roi.cpu.layout import transpose
 
 Shape = tuple[int, int, int, int]
+How = tuple[bool, bool, int]  # aligned, rounded, samples a bin side
 Array = np.ndarray[Any, Any]
 
 # Pixels of a channels-first map that are copied in the time of one strided bin row of a RoI.
@@ -37,34 +37,11 @@ def mean_forward(
     levels: Tensor,
     size: tuple[int, int],
     scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
+    how: How,
 ) -> Tensor:
-    """RoIAlign (or, `rounded`, RoIWarp) with the mean: [R, C, Ph, Pw]."""
-    how = (aligned, rounded, sampling_ratio)
-    return _forward(
-        cpu_mean.forward, features, rois, levels, size, scales, how, channels_last, False
-    )[0]
-
-
-def max_forward(
-    features: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: tuple[int, int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> tuple[Tensor, Tensor]:
-    """RoIAlign (or, `rounded`, RoIWarp) with the maximum, and the sample it was: int32."""
-    how = (aligned, rounded, sampling_ratio)
-    return _forward(
-        cpu_max.sampled_forward, features, rois, levels, size, scales, how, channels_last, True
-    )
+    """RoIAlign (or, `rounded`, RoIWarp): [R, C, Ph, Pw]."""
+    kinds = [features[0].dtype]
+    return _forward(mean.forward, features, rois, levels, size, scales, how, kinds)[0]
 
 
 def pool_forward(
@@ -73,12 +50,11 @@ def pool_forward(
     levels: Tensor,
     size: tuple[int, int],
     scales: Sequence[float],
-    channels_last: bool,
 ) -> tuple[Tensor, Tensor]:
     """RoIPool, and the pixel y · W + x each maximum was: int32."""
-    return _forward(
-        cpu_max.pool_forward, features, rois, levels, size, scales, (), channels_last, True
-    )
+    kinds = [features[0].dtype, torch.int32]
+    out, argmax = _forward(pool.forward, features, rois, levels, size, scales, (), kinds)
+    return out, argmax
 
 
 def mean_backward(
@@ -87,38 +63,15 @@ def mean_backward(
     levels: Tensor,
     shapes: Sequence[Shape],
     scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
+    how: How,
     channels_last: bool,
 ) -> list[Tensor]:
     """Gradient of `mean_forward` for each level, of the given [N, C, H, W] shapes."""
-    how = [
-        (scale, aligned, rounded, sampling_ratio, gradient.shape[3], shape[3])
+    more = [
+        (scale, *how, gradient.shape[3], shape[3])
         for scale, shape in zip(scales, shapes, strict=True)
     ]
-    return _backward(cpu_mean.backward, [gradient], rois, levels, shapes, how, channels_last)
-
-
-def max_backward(
-    gradient: Tensor,
-    argmax: Tensor,
-    rois: Tensor,
-    levels: Tensor,
-    shapes: Sequence[Shape],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-    rounded: bool,
-    channels_last: bool,
-) -> list[Tensor]:
-    """Gradient of `max_forward` for each level."""
-    how = [
-        (scale, aligned, rounded, sampling_ratio, gradient.shape[3], shape[3])
-        for scale, shape in zip(scales, shapes, strict=True)
-    ]
-    arrays = [gradient, argmax]
-    return _backward(cpu_max.sampled_backward, arrays, rois, levels, shapes, how, channels_last)
+    return _backward(mean.backward, [gradient], rois, levels, shapes, more, channels_last)
 
 
 def pool_backward(
@@ -130,9 +83,8 @@ def pool_backward(
     channels_last: bool,
 ) -> list[Tensor]:
     """Gradient of `pool_forward` for each level."""
-    how: list[tuple[Any, ...]] = [() for _ in shapes]
-    arrays = [gradient, argmax]
-    return _backward(cpu_max.pool_backward, arrays, rois, levels, shapes, how, channels_last)
+    more: list[tuple[Any, ...]] = [() for _ in shapes]
+    return _backward(pool.backward, [gradient, argmax], rois, levels, shapes, more, channels_last)
 
 
 def check_rois(rois: Tensor, images: int) -> None:
@@ -162,34 +114,27 @@ def _forward(
     size: tuple[int, int],
     scales: Sequence[float],
     how: tuple[Any, ...],
-    channels_last: bool,
-    with_argmax: bool,
-) -> tuple[Tensor, Tensor]:
-    """Run a forward kernel for each level that has RoIs; (values, argmax or nothing)."""
+    kinds: Sequence[torch.dtype],
+) -> list[Tensor]:
+    """Run a forward kernel for each level that has RoIs; one result of each of the `kinds`."""
     images, channels = features[0].shape[:2]
     check_rois(rois, images)
-    shape = (rois.shape[0], channels, *size)
-    copy = not channels_last and _worth_a_copy([f.shape for f in features], rois, size)
-    out = _new(np.empty, shape, features[0].dtype, channels_last or copy)
-    outputs = [_as_array(out)]
-    argmax = _new(
-        np.empty, shape if with_argmax else (0, 0, 0, 0), torch.int32, channels_last or copy
-    )
-    if with_argmax:
-        outputs.append(_as_array(argmax))
+    wanted = features[0].is_contiguous(memory_format=torch.channels_last)
+    last = wanted or _worth_a_copy([f.shape for f in features], rois, size)
+    outputs = [_new(np.empty, (rois.shape[0], channels, *size), kind, last) for kind in kinds]
+    targets = [_as_array(out) for out in outputs]
     boxes = rois.numpy()
     for feature, scale, rows in zip(
         features, scales, _rows_by_level(levels, len(features)), strict=True
     ):
-        if rows.size == 0:
-            continue
-        source = _as_array(_laid_out(feature, channels_last or copy))
-        workers = threads_for(rows.size * size[0] * size[1] * channels * 4)
-        run(
-            kernel, workers,
-            source, feature.shape[3], boxes, rows, scale, *how, size[1], *outputs,
-        )  # fmt: skip
-    return _laid_out(out, channels_last), _laid_out(argmax, channels_last)
+        if rows.size:
+            source = _as_array(_laid_out(feature, last))
+            workers = threads_for(rows.size * size[0] * size[1] * channels * 4)
+            run(
+                kernel, workers,
+                source, feature.shape[3], boxes, rows, scale, *how, size[1], *targets,
+            )  # fmt: skip
+    return [_laid_out(out, wanted) for out in outputs]
 
 
 def _backward(
@@ -198,21 +143,21 @@ def _backward(
     rois: Tensor,
     levels: Tensor,
     shapes: Sequence[Shape],
-    how: Sequence[tuple[Any, ...]],
+    more: Sequence[tuple[Any, ...]],
     channels_last: bool,
 ) -> list[Tensor]:
     """Run a backward kernel for each level; `arrays` are the gradient and perhaps the argmax."""
     gradient = arrays[0]
     size = (gradient.shape[2], gradient.shape[3])
-    copy = not channels_last and _worth_a_copy(shapes, rois, size)
-    sources = [_as_array(_laid_out(a, channels_last or copy)) for a in arrays]
+    last = channels_last or _worth_a_copy(shapes, rois, size)
+    sources = [_as_array(_laid_out(array, last)) for array in arrays]
     boxes = rois.numpy()
     result = []
-    for shape, more, rows in zip(shapes, how, _rows_by_level(levels, len(shapes)), strict=True):
-        out = _new(np.zeros, shape, gradient.dtype, channels_last or copy)
+    for shape, how, rows in zip(shapes, more, _rows_by_level(levels, len(shapes)), strict=True):
+        out = _new(np.zeros, shape, gradient.dtype, last)
         if rows.size:
             workers = threads_for(rows.size * gradient[0].numel() * 8)
-            run(kernel, workers, *sources, boxes, rows, *more, _as_array(out))
+            run(kernel, workers, *sources, boxes, rows, *how, _as_array(out))
         result.append(_laid_out(out, channels_last))
     return result
 

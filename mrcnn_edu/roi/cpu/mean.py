@@ -1,8 +1,8 @@
-"""RoIAlign and RoIWarp with the mean, on CPU: forward and backward.
+"""RoIAlign and RoIWarp on CPU: forward and backward.
 
 In: a feature map [N, H·W, C] (a view of either memory layout) and rows of `rois` [R, 5] =
 (image, x1, y1, x2, y2). Out: rows of [R, Ph·Pw, C]. The operator is `out = Wy · F · Wxᵀ` for
-every RoI and channel (Mask R-CNN, section 3; see `axis`).
+every RoI and channel (Mask R-CNN §3; see `taps`).
 
 The innermost loop runs over channels, neighbours in memory when the map is channels last, so it
 is a chain of fused multiply-adds on whole vectors. Everything else follows from that.

@@ -1,83 +1,27 @@
-"""One axis of a RoI: where its bins start, where the samples lie, which pixels they read.
+"""The taps of one axis of a RoI: which pixels each of its bins reads, with which weights.
 
-RoIAlign (Mask R-CNN, section 3) is separable. For one RoI and one channel it is
-`out = Wy · F · Wxᵀ`: a matrix of interpolation weights for the rows, one for the columns, and
-the map between them. Everything geometric is therefore one-dimensional, and this module is all
-of it: the interval of a box on the map, and the *taps* of each bin, the pixels it reads with
-their weights. Samples of one bin that fall between the same two pixels share their taps, so a
-large box needs no more multiplications than it covers pixels.
+RoIAlign (Mask R-CNN §3) is separable. For one RoI and one channel it is `out = Wy · F · Wxᵀ`: a
+matrix of interpolation weights for the rows, one for the columns, and the map between them. A
+matrix is kept as *taps*, the entries that are not zero. Samples of one bin that fall between the
+same two pixels share their taps, so a large box needs no more multiplications than it covers
+pixels.
 
-The arithmetic is done in the type of the boxes and in torchvision's order of operations, without
-fused multiply-adds: a sample on the very edge of the map (coordinate −1 or H) is in or out in the
-same cases as there.
-
-Compiled by Numba; used by every CPU kernel. Chapter 05 derives it, Chapter 06 times it.
+Compiled by Numba; used by the kernels of `mean`. Chapter 05 derives it, Chapter 06 times it.
 """
 
 import numpy as np
 from numba import njit
 
+from mrcnn_edu.roi.geometry import geometry
+
 # fastmath is said, or a function would take it from the kernel that happens to compile it first.
 scalar = njit(nogil=True, error_model="numpy", fastmath=False)
+
+round_half_away, interval, sample, sample_position, pool_interval, pool_bin = geometry(scalar)
 
 # Numba lets a signed index be negative (counted from the end) and tests every one, which costs
 # the inner loops their vector instructions: ×7. Unsigned indices have no such test.
 index = np.uint64
-
-
-@scalar
-def round_half_away(value, real):  # type: ignore[no-untyped-def]
-    """C's `round`: to the nearest integer, halves away from zero (−2.5 → −3)."""
-    whole = np.trunc(value)
-    if abs(value - whole) >= real(0.5):
-        whole += real(1) if value > 0 else real(-1)
-    return real(whole)
-
-
-@scalar
-def interval(low, high, scale, aligned, rounded, bins, sampling, real):  # type: ignore[no-untyped-def]
-    """Place one side of a box on the map.
-
-    `low`, `high` are image coordinates, `scale` is 1 / stride, `real` the floating type.
-    Returns (start, size of a bin, samples a bin). With `aligned` the map's pixel centres lie at
-    half integers, so half a pixel is subtracted and the length is kept as it is; without it the
-    length is at least one pixel. `rounded` rounds both ends first: that is RoIWarp.
-    """
-    offset = real(0.5) if aligned else real(0)
-    start = low * scale - offset
-    end = high * scale - offset
-    if rounded:
-        start = round_half_away(start, real)
-        end = round_half_away(end, real)
-    length = end - start
-    if not aligned:
-        length = max(length, real(1))
-    bin_size = length / real(bins)
-    samples = sampling if sampling > 0 else int(np.ceil(bin_size))
-    return start, bin_size, samples
-
-
-@scalar
-def sample(position, length, real):  # type: ignore[no-untyped-def]
-    """Pixels and weight of a sample at `position` on an axis of `length` pixels.
-
-    Returns (pixel, next pixel, weight of the next pixel); the first has the rest, 1 − weight.
-    More than one pixel outside the map there is nothing to read: pixel is −1. Within one pixel of
-    the border the border's value continues outwards.
-    """
-    if not (position >= real(-1) and position <= real(length)):
-        return -1, -1, real(0)
-    position = max(position, real(0))
-    pixel = int(position)
-    if pixel >= length - 1:
-        return length - 1, length - 1, real(0)
-    return pixel, pixel + 1, position - real(pixel)
-
-
-@scalar
-def sample_position(start, bin_size, samples, p, s, real):  # type: ignore[no-untyped-def]
-    """Coordinate of sample `s` of bin `p`: the middles of equal parts of the bin."""
-    return start + real(p) * bin_size + real(s + 0.5) * bin_size / real(samples)
 
 
 @scalar

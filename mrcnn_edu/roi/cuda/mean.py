@@ -1,4 +1,4 @@
-"""RoIAlign and RoIWarp with the mean, on a GPU: forward and two backwards.
+"""RoIAlign and RoIWarp on a GPU: forward and two backwards.
 
 In: a map [N, H·W, C] (a view of either memory layout), `rois` [R, 5], the level of each RoI.
 Out: [R, Ph·Pw, C]. One thread computes one output; neighbouring threads have neighbouring
@@ -8,7 +8,7 @@ lines. A kernel serves one level and leaves the RoIs of others alone.
 Backward comes twice. `backward` mirrors the forward and adds atomically: fast, and its last bits
 depend on the order in which threads arrive. `backward_by_rows` gives each thread one row of the
 map in one channel and walks all RoIs in order, as on the CPU: slower, the same bits every time.
-Mask R-CNN, section 3; Chapter 07.
+Mask R-CNN §3; Chapter 07.
 """
 
 from collections.abc import Callable
