@@ -57,7 +57,7 @@ test-book: $(VENV)/.book  ## open every page of the book in a browser; drag ever
 	@$(BIN)/python -m tools.check_book
 
 lab: $(VENV)/.course  ## open the course in JupyterLab
-	@$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+	@GOMP_SPINCOUNT=$${GOMP_SPINCOUNT-10000} $(BIN)/jupyter lab --ip 127.0.0.1 notebooks
 
 notebooks: $(VENV)/.test  ## run every chapter again and store its text outputs
 	@$(BIN)/python -m tools.notebooks --execute

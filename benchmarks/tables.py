@@ -58,12 +58,14 @@ def trained() -> list[str]:
         row("---", "---", "--:", "--:", "--:", "--:", "--:", "---"),
     ]
     used = []
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         result = load(f"quickstart_seed{seed}")
         if result is None:
             continue
         used.append(result)
         for name, code in (("ours", "mrcnn_edu"), ("torchvision", "torchvision, same network")):
+            if name not in result:
+                continue
             r = result[name]
             lines.append(
                 row(
@@ -71,7 +73,7 @@ def trained() -> list[str]:
                     code,
                     seed,
                     r["steps"],
-                    number(result["train_seconds"] / 60),
+                    number(result.get("train_processor_seconds", result["train_seconds"]) / 60),
                     number(r["box"]["AP"]),
                     number(r["mask"]["AP"]),
                     commit(result),

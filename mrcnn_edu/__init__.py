@@ -6,9 +6,16 @@ the module it lives in; README.md lists them.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# A thread of PyTorch that waits for the others spins for 300,000 rounds before it sleeps. Where
+# another program has the core that they need, it spins in their way: `benchmarks/busy.py`. The
+# OpenMP that PyTorch brings reads this when it is loaded; what the user has set stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from mrcnn_edu.config import ModelConfig

@@ -11,6 +11,7 @@ raised here, in one sentence. Chapter 13.
 """
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,7 @@ from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.batches import Batch, Sample, load_sample, make_batch, prepare, read_sample
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import Place, SampleOrder
+from mrcnn_edu.training.schedule import config_of_step
 
 # What reading from a process that has ended raises: from torch, from its queue, or from the socket
 # through which it hands over memory.
@@ -78,7 +80,7 @@ class Loader:
         self.dataset = dataset
         self.waited = 0.0  # seconds, for the batches of the last step
         self.device = device
-        self.parts = config.accumulate
+        self.parts, self.first = config.accumulate, first
         workers = config.workers
         self._loader = DataLoader(
             _Samples(dataset, config, model_config, self.late),
@@ -103,19 +105,19 @@ class Loader:
         batches = iter(self._loader)
         died = ""
         try:
-            while not died:
+            for step in itertools.count(self.first):
                 try:
-                    parts = [self._ready(next(batches)) for _ in range(self.parts)]
+                    parts = [self._ready(next(batches), step) for _ in range(self.parts)]
                 except StopIteration:
                     return
                 except _SIGNS_OF_DEATH as error:
                     if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
                         raise
                     died = str(error) or type(error).__name__
-                else:
-                    self.waited = time.perf_counter() - start
-                    yield parts
-                    start = time.perf_counter()
+                    break
+                self.waited = time.perf_counter() - start
+                yield parts
+                start = time.perf_counter()
         finally:
             # Who keeps an exception keeps its frames and causes. Workers that these held would be
             # waited for at the end of the program: they ignore the SIGTERM that should end them.
@@ -125,12 +127,13 @@ class Loader:
             "give fewer --workers, or more shared memory (docker run --shm-size)."
         )
 
-    def _ready(self, batch: Batch) -> Batch:
+    def _ready(self, batch: Batch, step: int) -> Batch:
         batch = batch.to(self.device)
         if not self.late:
             return batch
         batch = self._decoded(batch)
-        return make_batch([prepare(s, self.config, self.model_config) for s in batch.samples()])
+        config = config_of_step(step, self.config)
+        return make_batch([prepare(s, config, self.model_config) for s in batch.samples()])
 
     def _decoded(self, batch: Batch) -> Batch:
         """The batch, after what came as a file's bytes was decoded in one call."""
@@ -165,17 +168,19 @@ class _Samples(Dataset[Sample | _Failure]):
     ) -> None:
         self.dataset, self.config, self.model_config, self.late = dataset, config, model, late
 
-    def __getitem__(self, place: Place) -> Sample | _Failure:
+    def __getitem__(self, turn: tuple[int, Place]) -> Sample | _Failure:
+        step, place = turn
         try:
             if self.late:
                 return read_sample(self.dataset, place, encoded=self.config.decode_on_gpu)
-            return load_sample(self.dataset, place, self.config, self.model_config)
+            config = config_of_step(step, self.config)
+            return load_sample(self.dataset, place, config, self.model_config)
         except UserError as error:
             return _Failure(error)
 
 
-class _Places(Sampler[list[Place]]):
-    """The places of each batch of one process, from a step to the end of the run."""
+class _Places(Sampler[list[tuple[int, Place]]]):
+    """Step and places of each batch of one process, from a step to the end of the run."""
 
     def __init__(
         self, order: SampleOrder, config: TrainConfig, first: int, rank: int, world: int
@@ -183,10 +188,11 @@ class _Places(Sampler[list[Place]]):
         self.order, self.config, self.first = order, config, first
         self.rank, self.world = rank, world
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[tuple[int, Place]]]:
         c = self.config
         for step in range(self.first, c.steps):
-            yield from self.order.share(step, c.batch_size, c.accumulate, self.rank, self.world)
+            for places in self.order.share(step, c.batch_size, c.accumulate, self.rank, self.world):
+                yield [(step, place) for place in places]
 
 
 class _Failed:

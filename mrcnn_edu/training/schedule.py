@@ -1,4 +1,4 @@
-"""What follows from a training configuration: the rate of a step, the steps of an epoch.
+"""What follows from a training configuration: rate and size of a step, the steps of an epoch.
 
 Learning rates belong to a batch size. The linear scaling rule (Goyal et al. 2017, §2.1) says how
 they move together: with k times the images a step, k times the rate and a k-th of the steps, so
@@ -25,6 +25,18 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     # Rounded: 25/27 of 270,000 is a hair above 250,000 in floating point.
     passed = sum(step >= round(m * config.steps) for m in config.milestones)
     return config.learning_rate * 0.1**passed
+
+
+def config_of_step(step: int, config: TrainConfig) -> TrainConfig:
+    """With ``grow``, a configuration that knows only the size of this step; else the same one.
+
+    The turns of ``short_sides`` are equally long; a size that is named twice has two. A step on
+    small images costs less, and an object's class and rough place can be learned on them.
+    """
+    if not config.grow:
+        return config
+    turn = min(step, config.steps - 1) * len(config.short_sides) // config.steps
+    return replace(config, short_sides=(config.short_sides[turn],))
 
 
 def count_steps(config: TrainConfig, images: int) -> TrainConfig:

@@ -77,6 +77,7 @@ def validation_losses(
     plain = dataclasses.replace(
         config,
         short_sides=(),
+        grow=False,
         flip_probability=0.0,
         vertical_flip_probability=0.0,
         quarter_turns=False,

@@ -78,7 +78,7 @@ def test_a_table_that_contradicts_itself_is_refused():
         Table("x", "", "", (arms[0], arms[0]), (), ("box AP",))
     with pytest.raises(UserError, match="did you mean '2c'"):
         table("2cc")
-    with pytest.raises(UserError, match="Profiles: smoke, cpu, gpu"):
+    with pytest.raises(UserError, match="Profiles: smoke, cpu, calm, gpu"):
         profile("laptop")
 
 

@@ -44,8 +44,8 @@ def same(a: list, b: list) -> bool:
     )
 
 
-def with_workers(n: int, **changes: int) -> TrainConfig:
-    return TrainConfig(**{**CONFIG.__dict__, "workers": n, **changes})
+def with_workers(n: int, **changes: object) -> TrainConfig:
+    return TrainConfig(**{**CONFIG.__dict__, **changes, "workers": n})
 
 
 def test_workers_make_the_same_batches_from_any_step():
@@ -54,6 +54,22 @@ def test_workers_make_the_same_batches_from_any_step():
     assert same(batches(CONFIG, first=3), alone[3:])
     assert same(batches(with_workers(2)), alone)
     assert same(batches(with_workers(1), first=2), alone[2:])
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sizes_take_turns_from_any_step_in_workers_and_late(workers, late):
+    config, data = with_workers(workers, grow=True, short_sides=(32, 48, 48, 64)), small_shapes()
+    order, alone = make_order(data, config), batches(with_workers(0, **vars(config)))
+
+    def made(first: int = 0) -> list:
+        loader = Loader(data, order, config, small_config(), first=first, prepare_late=late)
+        return list(loader)
+
+    sides = [{image.shape[1] for part in parts for image in part.images} for parts in made()]
+    assert sides == [{32}, {32}, {48}, {48}, {64}]  # five steps in four turns
+    assert same(made(), made()[:2] + made(first=2))
+    assert same(made(), alone)
 
 
 def test_two_processes_see_the_images_of_one():

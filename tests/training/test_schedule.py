@@ -5,7 +5,13 @@ import torch
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.config import RECIPES, TrainConfig, recipe
-from mrcnn_edu.training.schedule import count_steps, describe_scaling, learning_rate, scale_to_batch
+from mrcnn_edu.training.schedule import (
+    config_of_step,
+    count_steps,
+    describe_scaling,
+    learning_rate,
+    scale_to_batch,
+)
 
 
 def test_rate_warms_up_and_falls():
@@ -89,6 +95,14 @@ def test_the_rule_is_told_in_a_sentence():
     assert "26 epochs" in describe_scaling(epochs, scale_to_batch(epochs, 2))
 
 
+def test_sizes_take_turns_of_equal_length():
+    config = TrainConfig(steps=8, short_sides=(128, 160, 192, 192), grow=True)
+    sides = [config_of_step(step, config).short_sides for step in range(8)]
+    assert sides == [(128,)] * 2 + [(160,)] * 2 + [(192,)] * 4
+    drawn = TrainConfig(steps=8, short_sides=(128, 160))
+    assert config_of_step(7, drawn) is drawn
+
+
 def test_a_recipe_that_is_not_there():
     with pytest.raises(UserError, match=r"no recipe 'torchvison' \(did you mean 'torchvision'"):
         recipe("torchvison")
@@ -104,6 +118,8 @@ def test_a_recipe_that_is_not_there():
         {"workers": -1},
         {"short_sides": (800, 0)},
         {"average_decay": 1.0},
+        {"grow": True},
+        {"fan_in_limit": -1},
     ],
 )
 def test_values_that_cannot_be_trained_with(changes):

@@ -21,7 +21,7 @@ import mrcnn_edu.training.train
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.training.batches import load_sample, make_batch
-from mrcnn_edu.training.config import TrainConfig
+from mrcnn_edu.training.config import TrainConfig, recipe
 from mrcnn_edu.training.order import make_order
 from mrcnn_edu.training.run_folder import STATE
 from mrcnn_edu.training.run_log import METRICS, read_metrics
@@ -320,3 +320,25 @@ def test_weights_to_begin_with(tmp_path):
     weights.popitem()
     with pytest.raises(UserError, match=r"do not fit this model: .* is missing"):
         train(frozen, kept, small_shapes(), tmp_path / "g", progress=False, initial=weights)
+
+
+def test_the_recipe_of_the_quickstart_goes_on_to_the_bit(tmp_path):
+    """Muon's averages and the turns of sizes come back; the workers do not change a bit."""
+    whole = dataclasses.replace(
+        recipe("tiny"), steps=6, batch_size=2, seed=4, short_sides=(32, 64), grow=True
+    )
+    expected = run(tmp_path / "whole", whole)
+    calls = Counter()
+
+    def interrupt(index, image, target):
+        calls["samples"] += 1
+        if calls["samples"] == 7:  # in the fourth step, the first of the second size
+            os.kill(os.getpid(), signal.SIGINT)
+        return image, target
+
+    with pytest.raises(TrainingInterruptedError, match="after step 4 of 6"):
+        run(tmp_path / "half", whole, dataset=Wrapped(small_shapes(), interrupt))
+    model = run(tmp_path / "half", dataclasses.replace(whole, workers=1))
+    assert losses_of(tmp_path / "half") == losses_of(tmp_path / "whole")
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
