@@ -25,22 +25,27 @@ def is_unfinished(error: BaseException, answer: Callable) -> bool:
     return bool(own) and own[-1][0] is last
 
 
-def sentence_of(error: BaseException, answer: Callable) -> str:
+def sentence_of(error: BaseException, answer: Callable, case: str) -> str:
     """What an error says, and on which of the reader's lines it happened.
 
     Args:
         error: what came out of a check, no CheckFailedError.
         answer: the reader's function.
+        case: where the check was, "no boxes", or nothing.
     """
+    where = f" in the case “{case}”" if case else ""
     said = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     own = _own_places(error, answer)
+    name = getattr(answer, "__name__", "")
+    if not own and name and str(error).split("()")[0].endswith(name):  # how it was called
+        return f"The check calls your function as the text says, and it cannot be: {said}"
     if not own:
         return (
-            "The check cannot use what your function returned. Has it the type and the shape that "
-            f"the docstring asks for? ({said})"
+            f"The check cannot use what your function returned{where}. Has it the type and the "
+            f"shape that the docstring asks for? ({said})"
         )
     frame, number = own[-1]
-    return f"Your function stopped with an error, on {_line(frame, number)}:\n{said}"
+    return f"Your function stopped with an error{where}, on {_line(frame, number)}:\n{said}"
 
 
 def _line(frame: FrameType, number: int) -> str:

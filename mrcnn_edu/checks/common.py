@@ -66,7 +66,7 @@ class Check:
             if is_unfinished(error, answer):
                 name = getattr(answer, "__name__", "Your function")
                 return Verdict(False, "", f"{name} is not written yet.", unfinished=True)
-            return Verdict(False, _case.get(), sentence_of(error, answer))
+            return Verdict(False, _case.get(), sentence_of(error, answer, _case.get()))
         finally:
             _case.reset(token)
         return Verdict(True, "", "")

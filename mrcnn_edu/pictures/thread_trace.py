@@ -262,9 +262,7 @@ class _Recorded:
         return self._values[index] if inside else self.dtype.type(0)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = self._index(index)
-        if len(index) < self._values.ndim:
-            raise TypeError(f"{self._name} has {self._values.ndim} indices: {_ONE_NUMBER}")
+        index = self._one(index)
         if self._tell("write", index):
             self._values[index] = value
 
@@ -276,12 +274,18 @@ class _Recorded:
 
     def add(self, index: Any, value: Any) -> Any:
         """An atomic addition."""
-        index = self._index(index)
+        index = self._one(index)
         if not self._tell("atomic", index):
             return self.dtype.type(0)
         before = self._values[index]
         self._values[index] += value
         return before
+
+    def _one(self, index: Any) -> tuple[int, ...]:
+        index = self._index(index)
+        if len(index) < self._values.ndim:
+            raise TypeError(f"{self._name} has {self._values.ndim} indices: {_ONE_NUMBER}")
+        return index
 
     def _index(self, index: Any) -> tuple[int, ...]:
         more = index if isinstance(index, tuple) else (index,)
@@ -289,6 +293,8 @@ class _Recorded:
             raise TypeError(f"{self._name} is indexed with a slice: {_ONE_NUMBER}")
         whole = (*self._prefix, *(int(i) for i in more))
         sizes = self._values.shape
+        if len(whole) > len(sizes):
+            raise TypeError(f"{self._name} has {len(sizes)} indices, not {len(whole)}")
         return tuple(i + n if -n <= i < 0 else i for i, n in zip(whole, sizes, strict=False))
 
     def _tell(self, kind: str, index: tuple[int, ...]) -> bool:

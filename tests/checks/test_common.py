@@ -93,10 +93,18 @@ def test_an_error_names_the_readers_line():
         return y[7]
 
     found = check_double.verdict(broken)
-    assert found.message.startswith(
-        "Your function stopped with an error, on the line `return y[7]`"
-    )
+    said = "Your function stopped with an error in the case “small”, on the line `return y[7]`"
+    assert found.message.startswith(said)
     assert "IndexError: index 7 is out of bounds" in found.message
+
+
+def test_an_answer_with_other_parameters_is_told_how_it_is_called():
+    def twice(x, factor):
+        return factor * x
+
+    found = check_double.verdict(twice)
+    assert "missing 1 required positional argument: 'factor'" in found.message
+    assert found.message.startswith("The check calls your function as the text says")
 
 
 def test_exit_is_an_error_of_the_answer():
@@ -106,7 +114,7 @@ def test_exit_is_an_error_of_the_answer():
 def test_what_the_check_cannot_use_is_said_so():
     found = check_double.verdict(lambda x: 2 * x if len(x) != 1 else object())
     assert found.case == "negative"
-    assert "the type and the shape that the docstring asks for" in found.message
+    assert "shape that the docstring asks for" in found.message
     found = check_double.verdict("double")
     assert not found.passed
 

@@ -147,7 +147,15 @@ def arithmetic(a):
     a[0, 0] = (a[0] + a[1])[0]
 
 
-@pytest.mark.parametrize("kernel", [whole_row, slices, arithmetic])
+def atomic_row(a):
+    cuda.atomic.add(a, cuda.grid(1), 1.0)
+
+
+def three_indices(a):
+    a[0, 0, 0] = 1.0
+
+
+@pytest.mark.parametrize("kernel", [whole_row, slices, arithmetic, atomic_row, three_indices])
 def test_a_thread_computes_with_numbers_and_is_told_so(kernel):
     with pytest.raises(TypeError, match=r"a has 2 indices|with a slice|is an array"):
         trace(kernel, 1, 1, np.zeros((2, 2)))

@@ -21,6 +21,19 @@ def first_in_front(labels, masks):
     return result
 
 
+def the_mask_of_the_last(labels, masks):
+    order = torch.arange(1, len(labels) + 1)[:, None, None]  # fails without objects
+    best = (order * masks).max(dim=0)
+    return torch.where(best.values > 0, labels[best.indices], 0)
+
+
+def as_floats(labels, masks):
+    result = torch.zeros(masks.shape[1:])
+    for label, mask in zip(labels, masks, strict=True):
+        result[mask] = float(label)
+    return result
+
+
 def _place(index, sizes, per_cell, start=2, by_height=False):
     for level, (height, width) in enumerate(sizes, start=start):
         count = height * width * per_cell
@@ -97,6 +110,16 @@ def probabilities_first(logits):
     return best.values, best.indices + 1
 
 
+def overwritten(logits):
+    logits -= logits.logsumexp(dim=1, keepdim=True)
+    best = logits.exp()[:, 1:].max(dim=1)
+    return best.indices + 1, best.values
+
+
+def any_object(logits):
+    return background_left_out(logits)[0], 1 - logits.softmax(dim=1)[:, 0]
+
+
 def logits_returned(logits):
     best = logits[:, 1:].max(dim=1)
     return best.indices + 1, best.values
@@ -106,6 +129,8 @@ WRONG = {
     "check_semantic": {
         "labels added": (added, "labels were added"),
         "number instead of class": (numbers_of_objects, "holds its class"),
+        "fails without objects": (the_mask_of_the_last, "in the case “no objects”"),
+        "floats": (as_floats, "expected torch.int64"),
         "the first in front": (first_in_front, "the later one is in front"),
     },
     "check_place": {
@@ -122,6 +147,8 @@ WRONG = {
         "background out of the sum": (background_left_out, "softmax first"),
         "a sigmoid": (sigmoid_of_each, "is a sigmoid"),
         "softmax over the proposals": (softmax_over_proposals, "over the proposals"),
+        "any object": (any_object, "that of any object"),
+        "overwrites the logits": (overwritten, "writes into its input `logits`"),
         "in the wrong order": (probabilities_first, "labels first"),
         "no softmax": (logits_returned, "logits are not yet"),
     },

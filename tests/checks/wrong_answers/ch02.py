@@ -112,15 +112,70 @@ def width_only(boxes):
     return torch.floor(4 + torch.log2(width / 224) + 1e-6).clamp(2, 5).long()
 
 
+def halves_dropped(layers):
+    seen, jump, centre = 1, 1, 0.5
+    for kernel, stride, padding in layers:
+        seen += (kernel - 1) * jump
+        centre += ((kernel - 1) // 2 - padding) * jump
+        jump *= stride
+    return seen, centre
+
+
+def strides_added(layers):
+    seen, jump, centre = 1, 1, 0.5
+    for kernel, stride, padding in layers:
+        seen += (kernel - 1) * jump
+        centre += ((kernel - 1) / 2 - padding) * jump
+        jump += stride - 1
+    return seen, centre
+
+
+def mean_added(weight, bias, mean, variance, eps):
+    scale = weight / (variance + eps).sqrt()
+    return scale, bias + mean * scale
+
+
+def side_by_side(lateral, coarser):
+    height, width = lateral.shape[-2:]
+    return lateral + coarser.repeat(1, 1, 2, 2)[..., :height, :width]
+
+
+def _level(side):
+    return torch.floor(4 + torch.log2(side / 224) + 1e-6).clamp(2, 5).long()
+
+
+def diagonal(boxes):
+    return _level((boxes[:, 2:] - boxes[:, :2]).norm(dim=1))
+
+
+def far_corner(boxes):
+    return _level((boxes[:, 2] * boxes[:, 3]).sqrt())
+
+
+def no_tolerance(boxes):
+    return torch.floor(4 + torch.log2(_side(boxes) / 224)).clamp(2, 5).long()
+
+
+def much_tolerance(boxes):
+    return torch.floor(4 + torch.log2(_side(boxes) / 224) + 1e-3).clamp(2, 5).long()
+
+
+def as_floats(boxes):
+    return _level(_side(boxes)).float()
+
+
 WRONG = {
     "check_receptive_field": {
         "every layer counts in pixels": (strides_ignored, "2 pixels apart"),
-        "a layer's own stride counts for itself": (own_stride_first, "not for itself"),
-        "padding forgotten": (padding_forgotten, "Padding by 1"),
-        "padding takes sight": (padding_takes_sight, "it still sees 3"),
+        "a layer's own stride counts for itself": (own_stride_first, "own stride counts"),
+        "padding forgotten": (padding_forgotten, "Padding by 1 puts"),
+        "halves dropped": (halves_dropped, "`//` drops it"),
+        "strides added": (strides_added, "is the product"),
+        "padding takes sight": (padding_takes_sight, "a 3×3 still sees 3"),
         "pixel centres at integers": (pixel_centres_at_integers, "whose centre is at ½"),
     },
     "check_scale_and_shift": {
+        "mean added": (mean_added, "subtracted, not added"),
         "divides by the variance": (variance_as_deviation, "divide by the square root"),
         "mean not scaled": (mean_not_scaled, "multiplied by the scale"),
         "γ forgotten": (weight_forgotten, "γ multiplies"),
@@ -131,13 +186,28 @@ WRONG = {
         "bilinear": (bilinear, "nothing is blended"),
         "nearest-exact": (nearest_exact, "takes other cells"),
         "a factor of two": (twice, "not by a factor of two"),
-        "in place": (in_place, "changed in place"),
+        "in place": (in_place, "writes into its input `lateral`"),
+        "side by side": (side_by_side, "put side by side"),
         "not added": (replaced, "not replaced by it"),
     },
     "check_levels": {
-        "rounded to the nearest": (rounded, "not to the nearest"),
+        "rounded to the nearest": (rounded, "round down"),
         "natural logarithm": (natural_logarithm, "log2, not log"),
         "not clamped": (not_clamped, "clamp"),
-        "the width for the side": (width_only, "not w, not x2·y2"),
+        "the width for the side": (width_only, "not the width"),
+        "the far corner for the sides": (far_corner, "not x2 and y2"),
+        "the diagonal": (diagonal, "not the diagonal"),
+        "no tolerance": (no_tolerance, "add 1e-6"),
+        "too much tolerance": (much_tolerance, "than rounding makes"),
+        "floats": (as_floats, "expected torch.int64"),
+    },
+}
+
+EQUIVALENT = {
+    "check_top_down": {
+        "size=lateral.shape[2:]": "of four dimensions the last two are all from the second on",
+    },
+    "check_levels": {
+        "level = 4 + torch.log2(": "what is below 2 is cut to 2; from there `long` rounds down too",
     },
 }

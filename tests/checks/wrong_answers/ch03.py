@@ -114,13 +114,30 @@ def match_of_nothing(gt_boxes, boxes, fg_iou, bg_iou):
     return _match(gt_boxes, boxes, fg_iou, bg_iou, empty=False)
 
 
+def grid_of_whole_numbers(cell, feature_size, stride):
+    return grid_anchors(cell.long(), feature_size, stride).float()
+
+
+def grid_in_place(cell, feature_size, stride):
+    cell += 0.5
+    return grid_anchors(cell, feature_size, stride)
+
+
+def coverage_of_each(gt_boxes, anchors, threshold):
+    return iou(gt_boxes, anchors).amax(1) >= threshold
+
+
+def coverage_as_a_count(gt_boxes, anchors, threshold):
+    return (iou(gt_boxes, anchors).amax(1) >= threshold).sum()
+
+
 WRONG = {
     "check_cell_anchors": {
         "takes width over height": (ratios_as_width_over_height, "a ratio is height over width"),
-        "changes the area": (ratios_that_change_the_area, "every ratio keeps the area"),
+        "changes the area": (ratios_that_change_the_area, "every ratio keeps 32²"),
         "begins at the corner": (anchors_from_the_corner, "begins at (0, 0)"),
         "goes size by size": (anchors_size_by_size, "The order"),
-        "rounds": (anchors_rounded, "without rounding"),
+        "rounds": (anchors_rounded, "rounded to whole pixels"),
     },
     "check_grid": {
         "centres the cell": (grid_half_a_stride_inside, "half a stride inside"),
@@ -128,11 +145,15 @@ WRONG = {
         "goes down first": (grid_by_columns, "not below it"),
         "goes anchor by anchor": (grid_anchor_by_anchor, "one after the other"),
         "takes (W, H)": (grid_of_width_and_height, "feature_size is (H, W)"),
+        "cuts to whole numbers": (grid_of_whole_numbers, "lost their halves"),
+        "moves the cell itself": (grid_in_place, "writes into its input `cell`"),
         "keeps four axes": (grid_not_flattened, "are 12 boxes"),
     },
     "check_coverage": {
-        "counts anchors": (coverage_of_anchors, "share of anchors"),
+        "counts anchors": (coverage_of_anchors, "share of anchors that lie well"),
         "counts pairs": (coverage_of_pairs, "share of all pairs"),
+        "gives one for each object": (coverage_of_each, "not yet a share"),
+        "counts the objects": (coverage_as_a_count, "number of covered objects"),
         "takes the mean": (coverage_as_a_mean, "mean of the best overlaps"),
         "asks for more than the threshold": (coverage_above, "exactly 0.5 counts"),
     },
@@ -149,6 +170,12 @@ WRONG = {
         "takes the first of equals": (match_of_the_first, "Both become positive"),
         "gives it to the object that asked": (match_to_the_object_that_asked, "*its own*"),
         "matches what overlaps nothing": (match_of_lost_objects, "overlaps no box"),
-        "fails without objects": (match_of_nothing, "yours raised"),
+        "fails without objects": (match_of_nothing, "in the case “no objects”"),
+    },
+}
+
+EQUIVALENT = {
+    "check_anchor_sizes": {
+        "return (": "sizes one pixel off cover 96 % as well: any that do are right",
     },
 }

@@ -102,18 +102,41 @@ def transposed_weights(start, side, bins, length):
     return sampled_weights(200)(start, side, bins, length).T
 
 
+def pool_iou_of_negative_sides(box, stride):
+    x1, y1, x2, y2 = (math.copysign(nearest(abs(v) / stride), v) for v in box)
+    read = [v * stride for v in (x1, y1, x2 + 1, y2 + 1)]
+    width = min(box[2], read[2]) - max(box[0], read[0])
+    height = min(box[3], read[3]) - max(box[1], read[1])
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, read)]
+    return width * height / (sum(areas) - width * height)
+
+
+def many_samples(start, side, bins, length):
+    return sampled_weights(200)(start, side, bins, length)
+
+
+def shifted_weights(start, side, bins, length):
+    return sampled_weights(200)(start - 0.5, side, bins, length)
+
+
+def detached_roi_align(x, box, bins, scale, samples):
+    return aligned_roi_align()(x.detach(), box, bins, scale, samples)
+
+
 WRONG = {
     "check_pool_iou": {
         "the last pixel is left out": (pool_iou(nearest, last_pixel=0), "belongs to the box"),
         "rounds down": (pool_iou(math.floor), "not down to 1"),
         "Python's round": (pool_iou(round), "even neighbour"),
+        "halves of negative places go up": (pool_iou(nearest), "on this side of it too"),
+        "sides of the overlap below 0": (pool_iou_of_negative_sides, "at least 0"),
         "x twice": (pool_iou(nearest, square=True), "is not a square"),
     },
     "check_bilinear": {
         "weights exchanged": (bilinear(lambda a: 1 - a), "the larger its weight"),
         "nearest pixel": (
             lambda x, row, column: x[:, round(row), round(column)],
-            "0.75 · 0.75 for this one",
+            "not the nearest pixel",
         ),
         "column first": (bilinear(exchanged=True), "the row comes first"),
         "reads behind the last pixel": (bilinear(keep=False), "has no neighbour"),
@@ -125,16 +148,28 @@ WRONG = {
         "half a pixel added": (aligned_roi_align(half=0.5), "every value is 3 too large"),
         "y first": (aligned_roi_align(exchanged=True), "rows and columns are exchanged"),
         "the other corners": (aligned_roi_align(corners=True), "left edge of the first pixel"),
-        "starts of the parts": (aligned_roi_align(middle=0.0), "in the middle of its part"),
+        "starts of the parts": (aligned_roi_align(middle=0.0), "at the start of their parts"),
         "zeros around the map": (aligned_roi_align(padding="zeros"), "left of the first pixel's"),
         "one length for both axes": (aligned_roi_align(square=True), "columns by W"),
         "scale forgotten": (aligned_roi_align(scaled=False), "at scale 0.5"),
+        "no gradient": (detached_roi_align, "No gradient goes back"),
         "one sample": (aligned_roi_align(one=True), "a smooth slope could not tell"),
     },
     "check_exact_weights": {
         "not divided": (undivided_weights, "divided by the width"),
+        "two hundred samples": (many_samples, "further apart than pixels"),
+        "shifted by half a pixel": (shifted_weights, "by half a pixel any more"),
         "two samples": (sampled_weights(2), "the integral is exact"),
         "flat pixels": (flat_weights, "not flat inside each"),
         "transposed": (transposed_weights, "a matrix [1, 4]"),
     },
+}
+
+EQUIVALENT = {
+    "check_pool_iou": {
+        "max(box[2] - max(": "the last pixel read ends at least half a pixel behind the box",
+        "max(box[3] - max(": "the last pixel read ends at least half a pixel below the box",
+    },
+    "check_roi_align": {"avg_pool2d(read, samples)[-1]": "of a batch of one the last is the first"},
+    "check_exact_weights": {"torch.where(d <= 0": "at d = 0 both halves of the hat hold ½"},
 }

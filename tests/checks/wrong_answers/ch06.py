@@ -25,19 +25,19 @@ def _scatter(g, y, x, height, width, add=True):
 
 def swaps_rows_and_columns(g, y, x, height, width):
     if not _inside(y, x, height, width):
-        return torch.zeros(height, width)
+        return torch.zeros(height, width, dtype=torch.float64)
     return _scatter(g, x, y, height, width)
 
 
 def assigns_at_the_border(g, y, x, height, width):
     if not _inside(y, x, height, width):
-        return torch.zeros(height, width)
+        return torch.zeros(height, width, dtype=torch.float64)
     return _scatter(g, y, x, height, width, add=False)
 
 
 def leaves_the_edge_itself_out(g, y, x, height, width):
     if not (-1 < y < height and -1 < x < width):
-        return torch.zeros(height, width)
+        return torch.zeros(height, width, dtype=torch.float64)
     return _scatter(g, y, x, height, width)
 
 
@@ -47,7 +47,7 @@ def never_outside(g, y, x, height, width):
 
 def nothing_outside_at_all(g, y, x, height, width):
     if not (0 <= y <= height - 1 and 0 <= x <= width - 1):
-        return torch.zeros(height, width)
+        return torch.zeros(height, width, dtype=torch.float64)
     return _scatter(g, y, x, height, width)
 
 
@@ -159,31 +159,128 @@ def changes_the_order(taps, out, first, step):
                 out[i, j] += weight * g
 
 
+def forgets_the_gradient(g, y, x, height, width):
+    if not _inside(y, x, height, width):
+        return torch.zeros(height, width, dtype=torch.float64)
+    return _scatter(1.0, y, x, height, width)
+
+
+def exchanges_the_weights(g, y, x, height, width):
+    if not _inside(y, x, height, width):
+        return torch.zeros(height, width, dtype=torch.float64)
+    i, j, i2, j2, below, right = _taps(y, x, height, width)
+    out = torch.zeros(height, width, dtype=torch.float64)
+    for row, wy in ((i, below), (i2, 1 - below)):
+        for column, wx in ((j, right), (j2, 1 - right)):
+            out[row, column] += g * wy * wx
+    return out
+
+
+def returns_doubles(gradient, bins, feature):
+    return takes_the_first(gradient, bins, feature).double()
+
+
+def takes_the_first(gradient, bins, feature):
+    out = torch.zeros_like(feature)
+    for g, pixels in zip(gradient, bins, strict=True):
+        if pixels:
+            i, j = max(pixels, key=lambda pixel: feature[pixel].item())
+            out[i, j] += g
+    return out
+
+
+def writes_over_the_feature(gradient, bins, feature):
+    out = takes_the_first(gradient, bins, feature)
+    feature.copy_(out)
+    return feature
+
+
+def all_of_equals(gradient, bins, feature):
+    out = torch.zeros_like(feature)
+    for g, pixels in zip(gradient, bins, strict=True):
+        for pixel in pixels:
+            if feature[pixel] == max(feature[p] for p in pixels):
+                out[pixel] += g
+    return out
+
+
+def drops_zeros(pixels, weights):
+    total = {}
+    for pixel, weight in zip(pixels, weights, strict=True):
+        total[pixel] = total.get(pixel, 0.0) + weight
+    return [p for p, w in total.items() if w], [w for w in total.values() if w]
+
+
+def sorts(pixels, weights):
+    total = dict.fromkeys(sorted(pixels), 0.0)
+    for pixel, weight in zip(pixels, weights, strict=True):
+        total[pixel] += weight
+    return list(total), list(total.values())
+
+
+def clears_out_first(taps, out, first, step):
+    for i in range(first, len(out), step):
+        for j in range(out.shape[1]):
+            out[i, j] = 0
+    for roi in taps:
+        for i, j, weight, g in roi:
+            if i % step == first:
+                out[i, j] += weight * g
+
+
+def assigns_the_share(taps, out, first, step):
+    for roi in taps:
+        for i, j, weight, g in roi:
+            if i % step == first:
+                out[i, j] = weight * g
+
+
 WRONG = {
     "check_sample_backward": {
-        "x is the row": (swaps_rows_and_columns, "Is y the row?"),
+        "x is the row": (swaps_rows_and_columns, "y is the row"),
+        "g forgotten": (forgets_the_gradient, "multiplied by g"),
+        "weights exchanged": (exchanges_the_weights, "The nearer row"),
         "assigns where two taps meet": (assigns_at_the_border, "added, not assigned"),
-        "reads outside the map": (never_outside, "more than one pixel outside"),
+        "reads outside the map": (never_outside, "so nothing goes back"),
         "the border does not continue": (nothing_outside_at_all, "clamp the coordinate"),
-        "the edge is outside": (leaves_the_edge_itself_out, "exactly one pixel outside"),
+        "the edge is outside": (leaves_the_edge_itself_out, "is too far, the same for x"),
     },
     "check_pool_backward": {
         "shares as a mean does": (shares_the_gradient, "not shared as in a mean"),
-        "assigns": (assigns_the_gradient, "sum of both gradients"),
+        "assigns": (assigns_the_gradient, "the second over the first"),
         "the maximum starts at 0": (starts_the_maximum_at_zero, "a negative value can be"),
-        "the last of equals": (takes_the_last_of_equals, "the first one gets the gradient"),
+        "another type": (returns_doubles, "expected torch.float32"),
+        "all of equals": (all_of_equals, "all three have some"),
+        "writes over the feature": (writes_over_the_feature, "writes into its input `feature`"),
+        "the last of equals": (takes_the_last_of_equals, "yours is the last"),
     },
     "check_merge_taps": {
-        "the last weight wins": (overwrites_weights, "with summed weights"),
-        "compares whole samples": (merges_whole_samples_only, "where the first one ended"),
-        "looks at the last two taps": (only_looks_at_the_last, "walks back"),
+        "the last weight wins": (overwrites_weights, "those of the last sample"),
+        "compares whole samples": (merges_whole_samples_only, "share pixel 4"),
+        "looks at the last two taps": (only_looks_at_the_last, "not only at the last ones"),
+        "drops weights of 0": (drops_zeros, "Pixel 3 stays"),
+        "sorts": (sorts, "the order of first appearance."),
         "normalises": (normalises, "do not normalise"),
     },
     "check_share": {
         "divides the RoIs": (divides_the_rois, "Divide the pixels"),
         "adds a whole array": (adds_a_whole_array, "adding 0 to one is a write"),
         "the last rows have no owner": (leaves_rows_without_owner, "nobody writes pixel"),
-        "no weight": (forgets_the_weight, "out[i, j] += weight * g"),
+        "clears out first": (clears_out_first, "add to what is there"),
+        "assigns": (assigns_the_share, "Two taps of pixel (1, 0) add up"),
+        "no weight": (forgets_the_weight, "multiplied by its weight"),
         "adds in another order": (changes_the_order, "in the order of the RoIs"),
+    },
+}
+
+EQUIVALENT = {
+    "check_sample_backward": {
+        "out[i, j] = g * (1 - below)": "nothing has been added before",
+    },
+    "check_pool_backward": {
+        "zip(gradient, bins, strict=False)": "there is a gradient for each bin",
+    },
+    "check_merge_taps": {
+        "zip(pixels, weights, strict=False)": "there is a weight for each pixel",
     },
 }
