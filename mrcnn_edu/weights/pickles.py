@@ -11,8 +11,9 @@ import collections
 import math
 import os
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
+            _check_memo(file)
+            file.seek(0)
             return _finished(_Unpickler(file).load(), 0)
     except _Refused as error:
         raise UserError(
@@ -67,6 +70,20 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         raise UserError(
             f"{path} is not a pickle of arrays, or it was cut short ({error}). Fetch it again."
         ) from error
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Refuse numbers for repeated objects that no pickler gives: they count from 0 or 1.
+
+    Python's unpickler makes room for all numbers up to the one it reads, so a file of ten bytes
+    could ask for 60 GB.
+    """
+    given = 0
+    for opcode, number, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if number is not None and number > given + 1:
+                raise _Refused(f"it gives the number {number} to its object {given}")
+            given += 1
 
 
 class _Unpickler(pickle.Unpickler):

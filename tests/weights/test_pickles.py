@@ -170,6 +170,15 @@ def test_what_contains_itself_is_refused(tmp_path):
         read_pickle(written(tmp_path, pickle.dumps(endless)))
 
 
+@pytest.mark.parametrize("number", [b"r\xff\xff\xff\x00", b"q\x02", b"p7\n"])
+def test_a_number_that_would_take_the_memory_is_refused(tmp_path, number):
+    """Python's unpickler makes room for as many objects as the number says."""
+    with pytest.raises(UserError, match="gives the number"):
+        read_pickle(written(tmp_path, b"\x80\x02}" + number + b"."))
+    for fine in (b"q\x00", b"q\x01", b"r\x01\x00\x00\x00", b"p0\n"):  # Python 2 began at 1
+        assert read_pickle(written(tmp_path, b"\x80\x02}" + fine + b".")) == {}
+
+
 def test_other_encodings_and_missing_files_get_a_sentence(tmp_path):
     import codecs
 
