@@ -3,6 +3,9 @@ config``.
 
 Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
 user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
+
+The options are declared without torch, which takes seconds to load: a help text must not wait for
+it. What a command needs to run is imported when it runs.
 """
 
 import sys

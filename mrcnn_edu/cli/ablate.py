@@ -5,17 +5,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from rich.console import Console
 
-from mrcnn_edu.ablations import report
-from mrcnn_edu.ablations.engine import Plan, carry_out, complete_seeds, plan
-from mrcnn_edu.ablations.profiles import Profile, profile
 from mrcnn_edu.ablations.table import DataName, Table
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.cli.common import Device, find_device
 from mrcnn_edu.errors import UserError
+
+if TYPE_CHECKING:
+    from mrcnn_edu.ablations.engine import Plan
+    from mrcnn_edu.ablations.profiles import Profile
 
 RESULTS = Path("results/ablations")  # those that come with the course
 
@@ -46,6 +47,10 @@ class Ablate:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.ablations import report
+        from mrcnn_edu.ablations.engine import carry_out, plan
+        from mrcnn_edu.ablations.profiles import profile
+
         console = Console(soft_wrap=True, highlight=False)
         tables = [table(key) for key in self.table] if self.table else list(TABLES)
         size = profile(self.profile)
@@ -85,14 +90,16 @@ class Ablate:
 
 
 def _outlook(
-    found: Plan,
+    found: "Plan",
     tables: Sequence[Table],
-    size: Profile,
+    size: "Profile",
     names: Sequence[DataName],
     at_once: int,
     budget: str | None,
 ) -> str:
     """How long it will take, and what a budget is enough for."""
+    from mrcnn_edu.ablations.engine import complete_seeds
+
     if found.seconds is None:
         return "How long a run takes is known after the first ones."
     hours = found.seconds * len(found.left) / at_once / 3600

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import tyro
 
-from mrcnn_edu.data.coco import CocoDataset
-from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.data.shapes import ShapesDataset, default_set
 from mrcnn_edu.errors import UserError
+
+if TYPE_CHECKING:
+    from mrcnn_edu.data.dataset import Dataset
 
 Device = Annotated[str, tyro.conf.arg(help="cpu, cuda or cuda:1")]
 
@@ -28,6 +27,8 @@ def mistakes_of_the_user() -> Iterator[None]:
 
 def find_device(name: str) -> str:
     """Return ``name`` if PyTorch finds that device here; else say what can be done."""
+    import torch
+
     try:
         kind = torch.device(name).type
     except RuntimeError as error:
@@ -46,8 +47,11 @@ class Data:
     annotations: Path | None = None
     """COCO instances JSON that belongs to the images."""
 
-    def load(self, split: Literal["train", "val"]) -> Dataset:
+    def load(self, split: Literal["train", "val"]) -> "Dataset":
         """Return the data set; without paths the default Shapes set of ``split``."""
+        from mrcnn_edu.data.coco import CocoDataset
+        from mrcnn_edu.data.shapes import ShapesDataset, default_set
+
         if self.images is None and self.annotations is None:
             return ShapesDataset(default_set(split))
         if self.images is None or self.annotations is None:

@@ -8,11 +8,7 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, mistakes_of_the_user
-from mrcnn_edu.data import nuclei
-from mrcnn_edu.data.check import check_dataset
-from mrcnn_edu.data.coco_files import check_coco
-from mrcnn_edu.data.rehearsal import write_rehearsal
-from mrcnn_edu.data.shapes import ShapesConfig, generate, write_coco
+from mrcnn_edu.data.shapes_config import ShapesConfig
 from mrcnn_edu.errors import UserError
 
 
@@ -31,6 +27,8 @@ class WriteShapes:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.shapes import generate, write_coco
+
         with mistakes_of_the_user():
             path = write_coco(generate(self.shapes, self.count, self.seed), self.out, self.split)
         Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
@@ -46,6 +44,8 @@ class CheckData:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.check import check_dataset
+
         with mistakes_of_the_user():
             summary = check_dataset(self.data.load("train"), self.max_images or None)
         Console().print(str(summary))
@@ -61,8 +61,10 @@ class ConvertNuclei:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.nuclei import convert_nuclei
+
         with mistakes_of_the_user():
-            paths = nuclei.convert_nuclei(self.source, self.out)
+            paths = convert_nuclei(self.source, self.out)
         Console().print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
 
 
@@ -77,6 +79,8 @@ class CheckCoco:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.coco_files import check_coco
+
         with mistakes_of_the_user():
             report = check_coco(self.check, hash_archives=self.md5)
         Console().print(str(report), highlight=False, markup=False, soft_wrap=True)
@@ -98,6 +102,8 @@ class WriteRehearsal:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.rehearsal import write_rehearsal
+
         with mistakes_of_the_user():
             path = write_rehearsal(self.out, self.count, self.seed, self.split)
         Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)

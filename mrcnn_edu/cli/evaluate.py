@@ -5,27 +5,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
 from mrcnn_edu.cli.trained import Trained
-from mrcnn_edu.data.coco import CocoFormatDataset
-from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluation.detect import coco_results
-from mrcnn_edu.evaluation.report import (
-    PICTURES_FILE,
-    error_table,
-    make_report,
-    save_pictures,
-    save_report,
-    summary_table,
-)
-from mrcnn_edu.processes import processes
-from mrcnn_edu.weights import unnamed
+
+if TYPE_CHECKING:
+    from mrcnn_edu.data.dataset import Dataset
 
 
 @dataclass
@@ -66,6 +56,9 @@ class Evaluate:
             dataset = self._data_for_results()
             self._report(dataset, read_results(self.results), Console())
             return
+        from mrcnn_edu.evaluation.detect import coco_results
+        from mrcnn_edu.processes import processes
+
         loaded = self.trained.load()
         dataset = self.data.load("val")
         _check_classes(loaded.categories.names, dataset)
@@ -79,22 +72,27 @@ class Evaluate:
             if group.first:
                 self._report(dataset, results, Console())
 
-    def _report(self, dataset: Dataset, results: list[dict[str, Any]], console: Console) -> None:
+    def _report(self, dataset: "Dataset", results: list[dict[str, Any]], console: Console) -> None:
         """Print the numbers; write everything, and pictures where there are images."""
+        from mrcnn_edu.evaluation import report as reports
+
         truth = dataset.ground_truth()
-        report = make_report(truth, results, self.max_detections)
-        console.print(summary_table(report))
-        console.print(error_table(report))
+        report = reports.make_report(truth, results, self.max_detections)
+        console.print(reports.summary_table(report))
+        console.print(reports.error_table(report))
         if self.out is not None:
-            save_report(self.out, report)
+            reports.save_report(self.out, report)
             if not _without_images(dataset):
                 chosen = range(min(6, len(dataset)))
                 with mistakes_of_the_user():
-                    save_pictures(self.out / PICTURES_FILE, dataset, results, chosen)
+                    path = self.out / reports.PICTURES_FILE
+                    reports.save_pictures(path, dataset, results, chosen)
             console.print(f"Everything is in [bold]{self.out}/[/].", soft_wrap=True)
 
-    def _data_for_results(self) -> Dataset:
+    def _data_for_results(self) -> "Dataset":
         """The data set; with annotations alone, one that has no images."""
+        from mrcnn_edu.data.coco import CocoFormatDataset
+
         if self.data.images is not None or self.data.annotations is None:
             return self.data.load("val")
         with mistakes_of_the_user():
@@ -129,11 +127,15 @@ def _read_json(path: Path, what: str) -> Any:
         ) from error
 
 
-def _without_images(dataset: Dataset) -> bool:
+def _without_images(dataset: "Dataset") -> bool:
+    from mrcnn_edu.data.coco import CocoFormatDataset
+
     return type(dataset) is CocoFormatDataset
 
 
-def _check_classes(names: Sequence[str], dataset: Dataset) -> None:
+def _check_classes(names: Sequence[str], dataset: "Dataset") -> None:
+    from mrcnn_edu.weights import unnamed
+
     if unnamed(names) and len(names) == dataset.num_classes:
         return  # weights of another code base, which do not say what their classes are
     if list(names) != list(dataset.class_names):

@@ -3,24 +3,21 @@
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 
-from mrcnn_edu import masks as mask_ops
 from mrcnn_edu.cli.common import Device, find_device
 from mrcnn_edu.cli.trained import Trained
-from mrcnn_edu.data.coco import read_rgb
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.evaluation.coco_format import to_coco
-from mrcnn_edu.evaluation.predict import predict
-from mrcnn_edu.evaluation.report import draw_results
 from mrcnn_edu.files import write_atomically, write_json
-from mrcnn_edu.pictures.overlay import to_image
-from mrcnn_edu.record import Detections
-from mrcnn_edu.weights.checkpoint import LoadedModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mrcnn_edu.record import Detections
+    from mrcnn_edu.weights.checkpoint import LoadedModel
 
 
 @dataclass
@@ -38,6 +35,11 @@ class Predict:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.data.coco import read_rgb
+        from mrcnn_edu.evaluation.predict import predict
+        from mrcnn_edu.evaluation.report import draw_results
+        from mrcnn_edu.pictures.overlay import to_image
+
         if not self.pictures:
             raise UserError("Name at least one picture: mrcnn-edu predict PHOTO.jpg --checkpoint …")
         stems = [path.stem for path in self.pictures]
@@ -76,9 +78,12 @@ class Predict:
 
 
 def _coco_json(
-    path: Path, image: torch.Tensor, found: Detections, loaded: LoadedModel
+    path: Path, image: "Tensor", found: "Detections", loaded: "LoadedModel"
 ) -> dict[str, Any]:
     """The detections of one picture as a COCO file: what pycocotools' ``COCO(path)`` reads."""
+    from mrcnn_edu import masks as mask_ops
+    from mrcnn_edu.evaluation.coco_format import to_coco
+
     categories = loaded.categories
     size = (image.shape[1], image.shape[2])
     results = to_coco(found, 1, size, lambda label: categories.ids[label - 1], loaded.model.config)

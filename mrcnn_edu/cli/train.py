@@ -5,20 +5,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
-from mrcnn_edu.cli.quickstart import quickstart
-from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect, preset
 from mrcnn_edu.training.config import TrainConfig, recipe
 from mrcnn_edu.training.schedule import describe_scaling, scale_to_batch
-from mrcnn_edu.training.train import train
-from mrcnn_edu.weights import begin_from
-from mrcnn_edu.weights.checkpoint import MODEL
+
+if TYPE_CHECKING:
+    from mrcnn_edu.data.dataset import Dataset
 
 
 @dataclass
@@ -30,6 +29,8 @@ class Quickstart:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.cli.quickstart import quickstart
+
         quickstart(self.out)
 
 
@@ -72,6 +73,10 @@ class Train:
 
     def run(self) -> None:
         """Run the command."""
+        from mrcnn_edu.training.train import train
+        from mrcnn_edu.weights import begin_from
+        from mrcnn_edu.weights.checkpoint import MODEL
+
         config = preset(self.preset, self.dialect)
         dataset = self.data.load("train")
         config = dataclasses.replace(config, num_classes=dataset.num_classes)
@@ -116,7 +121,7 @@ class Train:
         _say(describe_scaling(base, config))
         return config
 
-    def validation_set(self, training_set: Dataset) -> Dataset | None:
+    def validation_set(self, training_set: "Dataset") -> "Dataset | None":
         """What is measured during training; none without --evaluate-every, or without images."""
         data = Data(self.val_images, self.val_annotations)
         own = self.data.images is not None

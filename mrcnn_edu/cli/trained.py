@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect
-from mrcnn_edu.weights import load_detector
-from mrcnn_edu.weights.checkpoint import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from mrcnn_edu.weights.checkpoint import LoadedModel
 
 
 @dataclass
@@ -22,12 +24,15 @@ class Trained:
     dialect: Dialect | None = None
     """Whose constants to detect with; by default of the code base that trained the weights."""
 
-    def load(self) -> LoadedModel:
+    def load(self) -> "LoadedModel":
         """Build the model, in eval mode.
 
         Raises:
             UserError: both or neither are given, or the file is not what it should be.
         """
+        from mrcnn_edu.weights import load_detector
+        from mrcnn_edu.weights.checkpoint import load_model
+
         if (self.checkpoint is None) == (self.weights is None):
             raise UserError("Give --checkpoint or --weights, one of the two: which model is it?")
         if self.weights is not None:
