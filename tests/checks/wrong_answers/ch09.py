@@ -391,3 +391,8 @@ WRONG = {
         "x1 and x2 not swapped": (sides_not_swapped, "with x2 < x1"),
     },
 }
+
+EQUIVALENT = {
+    "check_targets": {"aligned=True)[:, -1]": "of one channel the last is the first"},
+    "check_masks": {">= 0.5": "0.5 itself is on the border: detectron2 counts it, others do not"},
+}
