@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from mrcnn_edu import masks as mask_ops
-from mrcnn_edu.data.shapes import CLASS_NAMES, running_picture
+from mrcnn_edu.data.shapes import running_picture
+from mrcnn_edu.data.shapes_outline import CLASS_NAMES
 from mrcnn_edu.pictures.show import BLUE, GREEN, ORANGE, RED, show_boxes, show_image
 
 if TYPE_CHECKING:

@@ -156,7 +156,7 @@ def check_mask_loss(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     case("one RoI, two cells a side, three classes")
     logits = torch.tensor(
         [[[[9.0, 9], [9, 9]], [[2.0, -1], [-2, 1]], [[-3.0, 4], [1, 5]]]]
-    )  # [P, K, M, M]
+    )  # [R, K, M, M]
     labels, targets = torch.tensor([2]), torch.tensor([[[1.0, 0], [0.25, 1]]])
     want = bce(logits[:, 1], targets)
     got = answer(logits, labels, targets)
@@ -213,7 +213,7 @@ def check_mask_loss(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     others[rows, labels - 1] = 0
     require(not others.any(), "Masks of other classes get a gradient: the true class alone must.")
     require_equal(
-        gradient, wanted, "The gradient of each cell is (σ − target) / (P · M²), here over 4 · 9."
+        gradient, wanted, "The gradient of each cell is (σ − target) / (R · M²), here over 4 · 9."
     )
 
     case("large logits")
