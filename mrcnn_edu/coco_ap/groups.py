@@ -7,12 +7,23 @@ its classes. Chapter 11.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mrcnn_edu.coco_ap import overlap_kernels as kernels
-from mrcnn_edu.coco_ap.load import Bools, Floats, Instances, Ints, Runs
+from mrcnn_edu.coco_ap.load import (
+    Bools,
+    Floats,
+    Instances,
+    Ints,
+    IouType,
+    Runs,
+    load_results,
+    load_truth,
+)
 from mrcnn_edu.kernels import threads
 
 # COCO's 17 joints, how far annotators disagree about each, relative to the object's size:
@@ -35,6 +46,52 @@ class Groups:
     truth_start: Ints  # [C + 1]
     block: Ints  # [C] where the group's overlaps [D, G] begin in the flat array of all
     pairs: int  # the length of that array
+
+
+class Pairs(NamedTuple):
+    """One class in one image, as plain arrays: all that matching asks for."""
+
+    ious: Floats  # [D, G] detections best first
+    scores: Floats  # [D]
+    sizes: Floats  # [D] px² of the detections
+    crowd: Bools  # [G]
+    ignore: Bools  # [G] crowds, and people without joints
+    area: Floats  # [G] px² of the objects
+
+
+def pairs_by_class(
+    ground_truth: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    iou_type: IouType,
+    limit: int,
+    sigmas: Floats = COCO_SIGMAS,
+) -> list[list[Pairs]]:
+    """For each class, in order of the ids, its images that have an object or a detection of it.
+
+    Args:
+        ground_truth: the content of an annotation file.
+        results: detections in COCO's results format.
+        iou_type: "bbox", "segm" or "keypoints".
+        limit: of each image and class the best detections stay, no more than this.
+        sigmas: [J] the keypoints' constants.
+
+    Raises:
+        UserError: see :mod:`mrcnn_edu.coco_ap.load`.
+    """
+    index, truth = load_truth(ground_truth, iou_type, len(sigmas))
+    found = load_results(results, index, iou_type, len(sigmas))
+    n = len(index.image_ids)
+    keys = found.label * n + found.image, truth.label * n + truth.image
+    groups = group(keys[0], found.score, keys[1], limit)
+    flat = overlaps(found, truth, groups, sigmas, 0.0)
+    classes: list[list[Pairs]] = [[] for _ in index.category_ids]
+    for c, key in enumerate(groups.key):
+        d = groups.found[groups.found_start[c] : groups.found_start[c + 1]]
+        g = groups.truth[groups.truth_start[c] : groups.truth_start[c + 1]]
+        ious = flat[groups.block[c] :][: len(d) * len(g)].reshape(len(d), len(g))
+        flags = truth.crowd[g], truth.ignore[g], truth.area[g]
+        classes[key // n].append(Pairs(ious, found.score[d], found.area[d], *flags))
+    return classes
 
 
 def group(found_key: Ints, score: Floats, truth_key: Ints, limit: int) -> Groups:

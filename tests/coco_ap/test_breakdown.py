@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mrcnn_edu import coco_ap
 from mrcnn_edu.coco_ap.breakdown import IGNORED, KINDS, RIGHT, _best_claims, _classify, breakdown
-from tests.coco_ap.cases import make_case
+from mrcnn_edu.coco_ap.cases import make_case
 
 
 def truth_of(boxes: list[tuple], classes: int = 2, images: int = 1) -> dict:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcnn_edu import coco_ap
-from tests.coco_ap.cases import compressed, make_case, pycocotools, summarised
+from mrcnn_edu.coco_ap.cases import by_pycocotools, compressed, make_case, summarised
 
 DATA = os.environ.get("MRCNN_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="MRCNN_DATA does not name the test data")
@@ -35,7 +35,7 @@ def assert_summary(ours: coco_ap.Evaluation, theirs) -> None:
 def check(seed, iou_type, images, classes, objects, detections, limits=None):
     case = make_case(seed, iou_type, images, classes, objects, detections)
     ours = coco_ap.evaluate(*case, iou_type, limits)
-    theirs = pycocotools(*case, iou_type, limits and sorted(set(limits)))
+    theirs = by_pycocotools(*case, iou_type, limits and sorted(set(limits)))
     assert_equal(ours, theirs)
     if limits is None:
         assert_summary(ours, theirs)
@@ -98,7 +98,7 @@ def test_reference_case_of_the_coco_api(iou_type):
     truth = json.loads((folder / "instances_val2014_100.json").read_text())
     results = json.loads((folder / f"instances_val2014_fake{iou_type}100_results.json").read_text())
     ours = coco_ap.evaluate(truth, results, iou_type)
-    assert_equal(ours, pycocotools(truth, results, iou_type))
+    assert_equal(ours, by_pycocotools(truth, results, iou_type))
     output = (folder / "val2014_fake_eval_res.txt").read_text().split("type=")
     (section,) = (s for s in output if s.startswith(iou_type))
     published = [float(line.split("=")[-1]) for line in section.splitlines() if "Average" in line]
@@ -126,7 +126,10 @@ def test_real_photographs_with_crowds(iou_type):
                 shape = {"bbox": (np.array(a["bbox"]) + rng.normal(0, 5, 4)).tolist()}
             ids = {k: a[k] for k in ("image_id", "category_id")}
             results.append(ids | shape | {"score": round(rng.random(), 2)})
-    ours, theirs = coco_ap.evaluate(truth, results, iou_type), pycocotools(truth, results, iou_type)
+    ours, theirs = (
+        coco_ap.evaluate(truth, results, iou_type),
+        by_pycocotools(truth, results, iou_type),
+    )
     assert_equal(ours, theirs)
     assert_summary(ours, theirs)
     assert 10 < ours.ap() < 90
@@ -144,7 +147,7 @@ def test_real_keypoints():
         ids = {k: a[k] for k in ("image_id", "category_id")}
         results.append(ids | {"keypoints": points.ravel().tolist(), "score": rng.random()})
     ours = coco_ap.evaluate(truth, results, "keypoints")
-    theirs = pycocotools(truth, results, "keypoints")
+    theirs = by_pycocotools(truth, results, "keypoints")
     assert_equal(ours, theirs)
     assert_summary(ours, theirs)
     assert len(ours.summary()) == 10
@@ -168,8 +171,10 @@ def test_masks_are_sorted_into_sizes_by_their_own_area():
     boxed = [r | {"bbox": [10, 10, 101, 101]} for r in results]
     ours = [coco_ap.evaluate(truth, r, "segm").summary() for r in (results, boxed)]
     assert ours[0] == ours[1]
-    assert ours[0]["APs"] == pytest.approx(100 * summarised(pycocotools(truth, results, "segm"))[3])
-    assert summarised(pycocotools(truth, boxed, "segm"))[3] == pytest.approx(1)
+    assert ours[0]["APs"] == pytest.approx(
+        100 * summarised(by_pycocotools(truth, results, "segm"))[3]
+    )
+    assert summarised(by_pycocotools(truth, boxed, "segm"))[3] == pytest.approx(1)
     assert ours[0]["APs"] < 60
 
 
@@ -180,7 +185,7 @@ def test_an_object_with_id_zero_can_be_found():
     a = truth["annotations"][0]
     results = [{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 1.0}]
     assert coco_ap.evaluate(truth, results, "bbox").ap() == pytest.approx(100)
-    assert summarised(pycocotools(truth, results, "bbox"))[0] == 0
+    assert summarised(by_pycocotools(truth, results, "bbox"))[0] == 0
 
 
 def test_parts_of_an_evaluation():

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from mrcnn_edu import coco_ap
+from mrcnn_edu.coco_ap.cases import make_case
 from mrcnn_edu.errors import UserError
-from tests.coco_ap.cases import make_case
 
 
 @pytest.mark.parametrize(

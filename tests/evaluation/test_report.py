@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from mrcnn_edu import coco_ap
+from mrcnn_edu.coco_ap.cases import by_pycocotools, make_case
 from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation import report
@@ -17,7 +18,6 @@ from mrcnn_edu.evaluation.coco_format import to_coco
 from mrcnn_edu.pictures.overlay import draw_detections
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.record import Detections
-from tests.coco_ap.cases import make_case, pycocotools
 from tests.evaluation.test_detect import noisy_results, truth_as_results
 from tests.fake_data import as_pycocotools, small_shapes
 
@@ -104,7 +104,7 @@ def test_curves_are_pycocotools(shapes):
     _, truth, results = shapes
     content = report.curves(report.make_report(truth, results))
     boxes = [{k: v for k, v in r.items() if k != "segmentation"} for r in results]
-    precision = pycocotools(truth, boxes, "bbox").eval["precision"][:, :, :, 0, -1]  # [T, Q, K]
+    precision = by_pycocotools(truth, boxes, "bbox").eval["precision"][:, :, :, 0, -1]  # [T, Q, K]
     seen = precision[..., (precision > -1).all(axis=(0, 1))]
     got = np.array(list(content["box"]["all classes"].values()))
     np.testing.assert_allclose(got, seen.mean(axis=2), atol=1e-5)

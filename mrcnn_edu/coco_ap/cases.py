@@ -1,8 +1,13 @@
-"""Small COCO ground truths and results, and what pycocotools says about them."""
+"""Small COCO ground truths and results, made by chance, and what pycocotools says about them.
+
+On easy cases any two evaluators agree, so these are hard ones: ties, crowds, overlaps exactly at a
+threshold. The tests and Chapter 11 hold :func:`mrcnn_edu.coco_ap.evaluate` against pycocotools.
+"""
 
 import contextlib
 import copy
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +19,20 @@ AREAS = (0, 5, 144, 1024, 1024.5, 9216, 9216.5, 20000)
 SCORES = (0.0, 0.25, 0.5, 0.5000001, 1.0)
 
 
-def pycocotools(
+def by_pycocotools(
     ground_truth: dict[str, Any],
     results: list[dict[str, Any]],
     iou_type: str,
     max_detections: list[int] | None = None,
 ) -> COCOeval:
-    """pycocotools' evaluator, after evaluate and accumulate."""
+    """pycocotools' evaluator of a case, after ``evaluate`` and ``accumulate``, without its prints.
+
+    Args:
+        ground_truth: the content of an annotation file; it is copied.
+        results: detections in COCO's results format; copied, and none are allowed.
+        iou_type: "bbox", "segm" or "keypoints".
+        max_detections: three limits, ascending, instead of COCO's 1, 10 and 100.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset = copy.deepcopy(ground_truth)
@@ -38,16 +50,52 @@ def pycocotools(
 
 
 def summarised(evaluator: COCOeval) -> list[float]:
-    """Its twelve or ten numbers."""
+    """Its twelve or ten numbers, 0 to 1, −1 where it found no ground truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.summarize()
     return evaluator.stats.tolist()
+
+
+def one_class(
+    objects: Sequence[tuple[int, Sequence[float]]],
+    detections: Sequence[tuple[int, float, Sequence[float]]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Boxes of one class on images of 100 × 100, as annotations and results.
+
+    Args:
+        objects: image and box, (x, y, width, height), of each; image ids are 1, 2, …
+        detections: image, score and box.
+    """
+    last = max([1, *(o[0] for o in objects), *(d[0] for d in detections)])
+    ground_truth = {
+        "info": {},
+        "images": [{"id": i, "height": 100, "width": 100} for i in range(1, last + 1)],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": 1, "iscrowd": 0}
+            | {"bbox": list(box), "area": box[2] * box[3]}
+            for n, (i, box) in enumerate(objects, start=1)
+        ],
+    }
+    results = [
+        {"image_id": i, "category_id": 1, "bbox": list(box), "score": score}
+        for i, score, box in detections
+    ]
+    return ground_truth, results
 
 
 def make_case(
     seed: int, iou_type: str, images: int, classes: int, objects: int, detections: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Random annotations and results, as nasty as the format allows.
+
+    Args:
+        seed: the same gives the same.
+        iou_type: "bbox", "segm" or "keypoints".
+        images: how many; they are 12 or 120 pixels high.
+        classes: how many.
+        objects: annotations in all images.
+        detections: results in all images.
 
     Coordinates lie on a coarse grid, so that overlaps are exactly at thresholds and equal to each
     other; scores repeat; areas lie on the borders of the size ranges; ids have holes and no order;
@@ -57,7 +105,7 @@ def make_case(
     image_ids = (rng.permutation(3 * images)[:images] + 5).tolist()
     category_ids = (rng.permutation(3 * classes)[:classes] + 2).tolist()
     side = int(rng.choice([12, 120]))
-    ground_truth = {
+    ground_truth: dict[str, Any] = {
         "info": {},
         "images": [{"id": i, "height": side, "width": side + 4} for i in image_ids],
         "categories": [{"id": c, "name": str(c)} for c in category_ids],
@@ -85,7 +133,7 @@ def make_case(
             a["num_keypoints"] = int((seen > 0).sum()) * int(rng.random() < 0.9)
             a["bbox"] = rng.integers(0, side, 4).tolist()
         ground_truth["annotations"].append(a)
-    rng.shuffle(ground_truth["annotations"])
+    ground_truth["annotations"] = [ground_truth["annotations"][i] for i in rng.permutation(objects)]
     results = [entry() | {"score": float(rng.choice(SCORES))} for _ in range(detections)]
     return ground_truth, results
 
