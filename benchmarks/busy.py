@@ -71,13 +71,13 @@ def seconds_per_step(setting: dict[str, str], steps: int) -> float:
 
 
 @contextmanager
-def busy(processes: int) -> Iterator[None]:
+def busy(processes: int) -> Iterator[list[subprocess.Popen]]:
     """So many processes that count for ever."""
     children = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
     ]
     try:
-        yield
+        yield children
     finally:
         for child in children:
             child.kill()

@@ -104,7 +104,31 @@ def trained() -> list[str]:
                 commit(result),
             )
         )
-    return [*lines, "", measured(used)] if used else []
+    note = "Minutes of Shapes on a CPU are processor time."
+    return [*lines, "", f"{measured(used)} {note}"] if used else []
+
+
+def scatter() -> list[str]:
+    """The same small training with several seeds, by two recipes."""
+    result = load("calm")
+    if result is None:
+        return []
+    lines = [
+        row("600 steps on easier Shapes", "seeds", "mask AP, mean", "standard deviation"),
+        row("---", "--:", "--:", "--:"),
+    ]
+    for profile, title in (("cpu", "AdamW, all weights at one rate"), ("calm", "recipe `tiny`")):
+        found = result["summary"][profile]
+        lines.append(
+            row(
+                f"{title} (profile `{profile}`)",
+                found["seeds"],
+                number(found["mask_AP_mean"]),
+                number(found["mask_AP_deviation"]),
+            )
+        )
+    used = [run for runs in result["runs"].values() for run in runs.values()]
+    return [*lines, "", measured(used)]
 
 
 def speed() -> list[str]:
@@ -196,7 +220,7 @@ def main() -> None:
     text = readme.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    tables = "\n".join([*trained(), "", *speed(), "", *sizes()])
+    tables = "\n".join([*trained(), "", *scatter(), "", *speed(), "", *sizes()])
     new = f"{before}{BEGIN}\n{tables}\n{END}{after}"
     if check:
         sys.exit(0 if new == text else "README.md is not what results/ says: make tables")

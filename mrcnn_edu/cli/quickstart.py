@@ -89,7 +89,8 @@ def quickstart(
     command = _command()
     console.print(
         f"  {command} predict PICTURE.jpg --checkpoint {folder}   # on your own picture\n"
-        f"  {command} train --steps 6000 --out runs/longer   # what are twice the steps worth?\n"
+        f"  {command} train --steps {2 * train_config.steps} --out runs/longer"
+        "   # what are twice the steps worth?\n"
         f"  {command} data check --images DIR --annotations FILE.json   # your own data set",
         highlight=False,
         soft_wrap=True,
