@@ -14,6 +14,36 @@ from mrcnn_edu.record import Detections
 
 
 @torch.no_grad()
+def candidates(
+    logits: Tensor,
+    deltas: Tensor,
+    proposals: Tensor,
+    image_size: tuple[int, int],
+    config: ModelConfig,
+) -> Detections:
+    """Every box that every class offers in one image, before suppression.
+
+    Each proposal has one box for each class; those above ``score_threshold`` are decoded, clipped
+    and returned proposal by proposal, class by class. Chapter 08.
+
+    Args:
+        logits: [R, K+1] of this image's proposals.
+        deltas: [R, K, 4], or [R, 1, 4] class-agnostic.
+        proposals: [R, 4].
+        image_size: (height, width) without padding.
+        config: threshold, box weights and the smallest side.
+    """
+    scores = logits.softmax(dim=1)[:, 1:]  # [R, K]
+    roi, label = (scores > config.score_threshold).nonzero(as_tuple=True)  # [candidates] each
+    scores = scores[roi, label]
+    chosen = deltas[roi, label if deltas.shape[1] > 1 else 0]  # [candidates, 4]
+    boxes = box_ops.decode(chosen, proposals[roi], config.box_weights)
+    boxes = box_ops.clip(boxes, image_size)
+    large = box_ops.keep_large(boxes, max(config.detection_min_size, SMALLEST))
+    return Detections(boxes[large], label[large] + 1, scores[large])
+
+
+@torch.no_grad()
 def select_detections(
     logits: Tensor,
     deltas: Tensor,
@@ -23,9 +53,8 @@ def select_detections(
 ) -> Detections:
     """Decide what is in one image.
 
-    Every proposal offers one box for each class. Those above ``score_threshold`` are thinned by
-    non-maximum suppression within their class, and the best ``detections_per_image`` over all
-    classes are kept (paper §3.1, "Inference"). Chapter 08.
+    The :func:`candidates` are thinned by non-maximum suppression within their class, and the best
+    ``detections_per_image`` over all classes are kept (paper §3.1, "Inference"). Chapter 08.
 
     Args:
         logits: [R, K+1] of this image's proposals.
@@ -37,15 +66,12 @@ def select_detections(
     Returns:
         boxes, labels and scores; masks and keypoints come from heads that look at these boxes.
     """
-    scores = logits.softmax(dim=1)[:, 1:]  # [R, K]
-    roi, label = (scores > config.score_threshold).nonzero(as_tuple=True)  # [candidates] each
-    scores = scores[roi, label]
-    chosen = deltas[roi, label if deltas.shape[1] > 1 else 0]  # [candidates, 4]
-    boxes = box_ops.decode(chosen, proposals[roi], config.box_weights)
-    boxes = box_ops.clip(boxes, image_size)
-    large = box_ops.keep_large(boxes, max(config.detection_min_size, SMALLEST))
-    boxes, scores, label = boxes[large], scores[large], label[large]
+    found = candidates(logits, deltas, proposals, image_size, config)
     kept = box_ops.batched_nms(
-        boxes, scores, label, config.detection_nms_iou, max_keep=config.detections_per_image
+        found.boxes,
+        found.scores,
+        found.labels,
+        config.detection_nms_iou,
+        max_keep=config.detections_per_image,
     )
-    return Detections(boxes[kept], label[kept] + 1, scores[kept])
+    return Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
