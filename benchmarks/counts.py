@@ -10,20 +10,14 @@ Backbones' norms, RoIAlign, NMS and pasting are not in it. Writes results/counts
 
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from benchmarks.timing import table
-from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.evaluation.cost import DETECTIONS, count
 from mrcnn_edu.files import write_json
-from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.presets import PRESETS, preset
 from mrcnn_edu.provenance import provenance
 
 IMAGE = (800, 1088)
 TINY_IMAGE = (192, 192)
-DETECTIONS = 100
 # Parameters: torchvision's weights' meta data (91 classes; 2 for keypoints), norms' included where
 # they are trained. With GMAC: detectron2's models as Papers with Code lists them (80 classes, in
 # millions; the mean over 100 COCO images): paperswithcode.com/lib/detectron2/mask-r-cnn.
@@ -37,42 +31,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r101_c4": {"parameters": 55e6, "gmac": 937, "source": "Papers with Code, detectron2"},
     "r101_fpn": {"parameters": 63e6, "gmac": 290, "source": "Papers with Code, detectron2"},
 }
-
-
-def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[float, Any]:
-    """Billions of multiply-adds of one call, and what it returns."""
-    with FlopCounterMode(display=False) as counter:
-        output = module(*inputs)
-    return counter.get_total_flops() / 2e9, output
-
-
-def count(config: ModelConfig, image: tuple[int, int]) -> dict[str, Any]:
-    """Parameters, and multiply-adds of each part."""
-    with torch.device("meta"), torch.no_grad():
-        model = MaskRCNN(config).eval()
-        gmac: dict[str, float] = {}
-        gmac["backbone"], maps = multiply_adds(model.backbone, torch.zeros(1, 3, *image))
-        pyramid = maps[-1:]
-        if model.neck.fpn is not None:
-            gmac["pyramid"], pyramid = multiply_adds(model.neck, maps)
-        gmac["RPN"], _ = multiply_adds(model.rpn, pyramid)
-        channels, c = pyramid[0].shape[1], config
-        heads = [("box head", model.box_head, c.rpn_top_after_nms[1], c.box_pool)]
-        if model.mask_head is not None:
-            heads.append(("mask head", model.mask_head, DETECTIONS, c.mask_pool))
-        if model.keypoint_head is not None:
-            heads.append(("keypoint head", model.keypoint_head, DETECTIONS, c.keypoint_pool))
-        for name, head, rois, pool in heads:
-            before, features = multiply_adds(model.res5, torch.zeros(rois, channels, pool, pool))
-            own, _ = multiply_adds(head, features)
-            gmac[name] = before + own
-    parameters = sum(p.numel() for p in model.parameters())
-    return {
-        "parameters": parameters,
-        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "gmac": {name: round(value, 2) for name, value in gmac.items()},
-        "gmac_total": round(sum(gmac.values()), 1),
-    }
 
 
 def main() -> None:
