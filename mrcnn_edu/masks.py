@@ -58,6 +58,20 @@ def decode(rle: dict[str, Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(_pycocotools().decode(rle)))  # [H, W]
 
 
+def to_runs(mask: Tensor) -> list[int]:
+    """Bitmap [H, W] to COCO's uncompressed counts: run lengths down the columns.
+
+    Background and object take turns, background first: an object in the first pixel makes the
+    first run 0. `decode({"size": [H, W], "counts": runs})` is the way back. See Chapter 12.
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"RLE: expected one bitmap [H, W], got shape {list(mask.shape)}.")
+    values = (mask.detach().cpu().numpy() != 0).T.ravel()  # [W·H], column after column
+    ends = np.flatnonzero(np.diff(values)) + 1
+    runs: list[int] = np.diff(ends, prepend=0, append=len(values)).tolist()
+    return [0, *runs] if len(values) and values[0] else runs
+
+
 def polygons_to_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Tensor:
     """The union of polygons as a bitmap [H, W] uint8, rasterised by COCO's own rule.
 

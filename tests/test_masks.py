@@ -446,3 +446,22 @@ def test_paste_says_what_is_wrong() -> None:
     boxes[0, 0] = float("inf")
     with pytest.raises(ValueError, match="box 0 is not finite"):
         ops.paste(masks, boxes, (20, 20))
+
+
+def test_runs_are_pycocotools_uncompressed_counts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((1, 1), (3, 4), (17, 5), (0, 4), (40, 30)):
+        for share in (0.0, 0.3, 1.0):
+            mask = (torch.rand(height, width, generator=generator) < share).to(torch.uint8)
+            runs = ops.to_runs(mask)
+            assert sum(runs) == mask.numel()
+            assert all(run > 0 for run in runs[1:])
+            if mask.numel():
+                assert torch.equal(ops.decode({"size": [height, width], "counts": runs}), mask)
+                theirs = coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+                assert theirs == ops.encode(mask)
+            assert ops.to_runs(mask.bool()) == runs
+    assert ops.to_runs(torch.tensor([[0, 0, 1], [0, 1, 1]])) == [3, 3]
+    assert ops.to_runs(torch.ones(2, 2)) == [0, 4]
+    with pytest.raises(ValueError, match=r"expected one bitmap \[H, W\]"):
+        ops.to_runs(torch.zeros(1, 2, 2))

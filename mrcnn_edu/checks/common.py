@@ -123,8 +123,8 @@ def case(name: str) -> None:
 def inputs_kept(answer: Callable) -> Callable:
     """The reader's function, held to leave what it is given as it was.
 
-    The function returned calls ``answer`` and compares tensors, arrays and lists of them before and
-    after. A check whose exercise must not write into its input begins with
+    The function returned calls ``answer`` and compares tensors, arrays, and lists and dictionaries
+    of them, before and after. A check whose exercise must not write into its input begins with
     ``answer = inputs_kept(answer)``.
     """
     try:
@@ -155,6 +155,8 @@ def _copy(value: Any) -> Any:
         return value.copy()
     if isinstance(value, list | tuple):
         return [_copy(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _copy(v) for k, v in value.items()}
     return value
 
 
@@ -165,6 +167,8 @@ def _same(a: Any, b: Any) -> bool:
         return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(v, b[k]) for k, v in a.items())
     return a is b or (not isinstance(b, Tensor | np.ndarray) and bool(a == b))
 
 
