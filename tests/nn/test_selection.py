@@ -5,11 +5,12 @@ import dataclasses
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import FrozenBatchNorm2d, clip_boxes_to_image
 
 from mrcnn_edu.anchors import pyramid_anchors
 from mrcnn_edu.nn.box_head import box_losses, sample_rois
-from mrcnn_edu.nn.detections import select_detections
+from mrcnn_edu.nn.detections import candidates, select_detections
 from mrcnn_edu.nn.layers import FrozenBatchNorm
 from mrcnn_edu.nn.mask_head import MaskHead, mask_loss
 from mrcnn_edu.nn.proposals import propose
@@ -150,6 +151,27 @@ def test_detections_by_hand():
     # class 2 of proposal 0 stays, though the boxes overlap; proposal 2 is background.
     assert found.labels.tolist() == [1, 2]
     assert torch.equal(found.boxes, proposals[[1, 0]])
+
+
+def test_candidates_are_all_boxes_of_all_classes():
+    """Threshold 0: one box for each class of each proposal, in that order, each its own."""
+    g = torch.Generator().manual_seed(0)
+    proposals = torch.tensor([[10.0, 10, 30, 30], [20, 20, 50, 40], [5, 5, 15, 25]])
+    logits, deltas = torch.randn(3, 11, generator=g), torch.randn(3, 10, 4, generator=g)
+    everything = dataclasses.replace(CONFIG, score_threshold=0.0)
+    found = candidates(logits, deltas, proposals, (64, 64), everything)
+    assert found.labels.tolist() == list(range(1, 11)) * 3
+    assert torch.equal(found.scores, logits.softmax(dim=1)[:, 1:].flatten())
+    decoded = BoxCoder(CONFIG.box_weights).decode(deltas.reshape(3, 40), [proposals])  # [3, 10, 4]
+    expected = clip_boxes_to_image(decoded, (64, 64)).flatten(0, 1)
+    torch.testing.assert_close(found.boxes, expected)
+    assert found.masks is None
+    few = candidates(logits, deltas, proposals, (64, 64), CONFIG)
+    above = found.scores > CONFIG.score_threshold
+    assert 0 < len(few.boxes) < 30
+    assert torch.equal(few.boxes, found.boxes[above])
+    nothing = candidates(logits[:0], deltas[:0], proposals[:0], (64, 64), CONFIG)
+    assert nothing.boxes.shape == (0, 4)
 
 
 def test_frozen_batch_norm_is_torchvisions():

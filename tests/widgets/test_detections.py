@@ -104,6 +104,7 @@ def test_one_is_made_of_a_record_and_reports_what_the_model_detects():
         widget = DetectionExplorer.from_record(model, record, target, names, index)
         boxes = torch.from_numpy(unpack(widget.candidates, (-1, 4)).copy())
         assert widget.size == list(record.image_sizes[index])
+        assert len(found.boxes) > 0
         assert torch.equal(boxes[widget.shown()], found.boxes)
         assert [widget.labels[i] for i in widget.shown().tolist()] == found.labels.tolist()
         assert "precision" in widget.figure().axes[0].get_title()
