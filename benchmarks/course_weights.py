@@ -1,12 +1,12 @@
 """The trained model that ships with the course: a quickstart's weights in half precision.
 
-Reads a run of the quickstart, writes ``data/tiny_fpn_shapes.safetensors`` with weights in float16
-(3 MB), and measures both on the 200 validation images of Shapes, to see what the halving costs.
+Reads a run of the quickstart, writes `data/tiny_fpn_shapes.safetensors` with weights in float16 (3
+MB), and measures both on the 200 validation images of Shapes, to see what the halving costs.
 
     mrcnn-edu quickstart
     python -m benchmarks.course_weights
 
-``make course-weights`` does both. Writes results/course_weights.json.
+`make course-weights` does both. Writes results/course_weights.json.
 """
 
 import argparse

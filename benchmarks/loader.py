@@ -93,7 +93,7 @@ def summarise(ms: dict[str, float]) -> dict[str, Any]:
 
 
 def workers_for(images_s: float, ms: float) -> int:
-    """How many processes of ``ms`` an image make so many images a second, each on its own core."""
+    """How many processes of `ms` an image make so many images a second, each on its own core."""
     return math.ceil(images_s * ms / 1e3)
 
 

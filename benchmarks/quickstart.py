@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
 
 def torchvision_model(c: ModelConfig) -> TorchvisionMaskRCNN:
-    """torchvision's MaskRCNN with the numbers of ``c``."""
+    """torchvision's MaskRCNN with the numbers of `c`."""
 
     def pool(size: int) -> MultiScaleRoIAlign:
         return MultiScaleRoIAlign(

@@ -92,9 +92,9 @@ def run(
     seen: Dataset | None = None,
     device: str = "cpu",
 ) -> None:
-    """Train, measure, draw, predict on ``photographs``, and write ``results/NAME.json``.
+    """Train, measure, draw, predict on `photographs`, and write `results/NAME.json`.
 
-    With ``seen`` the model is measured on that set too: images that it was trained on.
+    With `seen` the model is measured on that set too: images that it was trained on.
     """
     name = name if device == "cpu" else f"{name}_{device.split(':')[0]}"
     folder = ROOT / "runs" / name
@@ -126,7 +126,7 @@ def run(
 
 
 def predict_photographs(run_folder: Path, photographs: Sequence[Path]) -> dict[str, int]:
-    """Run ``mrcnn-edu predict`` on pictures nobody trained on; count the detections it wrote."""
+    """Run `mrcnn-edu predict` on pictures nobody trained on; count the detections it wrote."""
     if not photographs:
         return {}
     out = run_folder / "predicted"

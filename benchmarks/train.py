@@ -178,7 +178,7 @@ def wait(device: str) -> None:
 
 
 def turn(runner: Ours | Torchvision, queued: int, steps: int, batch: int) -> dict[str, float]:
-    """Empty the queue, then count ``steps`` steps."""
+    """Empty the queue, then count `steps` steps."""
     for _ in range(queued):
         runner.step()
     cuda = runner.device.startswith("cuda")

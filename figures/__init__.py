@@ -1,7 +1,7 @@
-"""The figures of the course: one script each, with ``draw() -> Figure``, and the SVG it makes.
+"""The figures of the course: one script each, with `draw() -> Figure`, and the SVG it makes.
 
-``python -m figures`` (``make figures``) redraws all, ``python -m figures NAME`` one. A script draws
-real tensors, from seeds; the same script gives the same file.
+`python -m figures` (`make figures`) redraws all, `python -m figures NAME` one. A script draws real
+tensors, from seeds; the same script gives the same file.
 """
 
 import base64
@@ -49,8 +49,8 @@ def render(name: str) -> bytes:
 def same(a: str, b: str, points: float = 0.5, grey: float = 2.0) -> bool:
     """Whether two SVG files show the same.
 
-    Machines differ in the last digits of a convolution, so numbers may differ by ``points`` and
-    pictures by ``grey`` levels on average; ids, which are hashes of them, may differ freely.
+    Machines differ in the last digits of a convolution, so numbers may differ by `points` and
+    pictures by `grey` levels on average; ids, which are hashes of them, may differ freely.
     """
     texts, images = zip(*(_parts(svg) for svg in (a, b)), strict=True)
     if NUMBER.sub("0", texts[0]) != NUMBER.sub("0", texts[1]) or len(images[0]) != len(images[1]):

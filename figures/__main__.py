@@ -1,4 +1,4 @@
-"""Redraw the figures: ``python -m figures [NAME ...]``; none named means all."""
+"""Redraw the figures: `python -m figures [NAME ...]`; none named means all."""
 
 import sys
 

@@ -34,7 +34,7 @@ def draw() -> Figure:
     figure = plt.figure(figsize=SIZE, layout="none")
 
     def panel(x: float, y: float, side: float) -> Axes:
-        """A square of ``side`` inches whose lower left corner is at (x, y) inches."""
+        """A square of `side` inches whose lower left corner is at (x, y) inches."""
         return figure.add_axes((x / SIZE[0], y / SIZE[1], side / SIZE[0], side / SIZE[1]))
 
     show_image(panel(0.05, 1.4, 0.95), image)

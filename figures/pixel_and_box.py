@@ -1,6 +1,6 @@
 """Chapter 01: pixels are squares on a ruler, and a box covers whole ones if its corners are whole.
 
-The photograph is scikit-image's ``chelsea``; nothing is invented but the box.
+The photograph is scikit-image's `chelsea`; nothing is invented but the box.
 """
 
 import skimage.data

@@ -1,7 +1,7 @@
 """Mask R-CNN built step by step: a course, and the small library it is made from.
 
 The names that a reader types first are here, each loaded when it is used, so that importing the
-package costs nothing: ``from mrcnn_edu import MaskRCNN, preset``. Everything else is imported from
+package costs nothing: `from mrcnn_edu import MaskRCNN, preset`. Everything else is imported from
 the module it lives in; README.md lists them.
 """
 

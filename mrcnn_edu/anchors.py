@@ -2,8 +2,8 @@
 
 In: sizes in pixels, aspect ratios, feature map sizes and the size of the padded image.
 Out: boxes [A, 4], xyxy float32 in pixels of that image; cells row by row, and within a cell
-ratio by ratio. Anchors may cross the image border. Faster R-CNN, section 3.1.1; one size per
-pyramid level after FPN, section 4.1. Chapter 03 builds and draws them.
+ratio by ratio. Anchors may cross the image border. Faster R-CNN, §3.1.1; one size per
+pyramid level after FPN, §4.1. Chapter 03 builds and draws them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Box arithmetic: area, IoU, the regression code, clipping and non-maximum suppression.
 
-Boxes come in and go out as [.., 4] tensors of (x1, y1, x2, y2) in continuous image
-coordinates, in pixels: pixel j covers [j, j + 1), and a box's width is x2 − x1, never + 1.
-Every function works on any device and returns new tensors. Half precision is widened to
-float32 before any arithmetic, because 16 bits cannot tell neighbouring pixels of a large
-image apart. The regression code is the one of R-CNN, kept by Faster R-CNN (section 3.1.2)
-and Mask R-CNN (section 3). Chapter 01 builds all of it by hand.
+Boxes come in and go out as [.., 4] tensors of (x1, y1, x2, y2) in continuous image coordinates, in
+pixels: pixel j covers [j, j + 1), and a box's width is x2 − x1, never + 1. Every function works on
+any device and returns new tensors. Half precision is widened to float32 before any arithmetic,
+because 16 bits cannot tell neighbouring pixels of a large image apart. The regression code is the
+one of R-CNN, kept by Faster R-CNN (§3.1.2) and Mask R-CNN (§3). Chapter 01 builds all of it by
+hand.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Every number of a Mask R-CNN on one page.
 
-:class:`ModelConfig`, a frozen dataclass, says what the network is and how it selects boxes (how it
-is trained is :mod:`mrcnn_edu.training.config`'s). Its defaults are torchvision's
-``maskrcnn_resnet50_fpn``; :mod:`mrcnn_edu.presets` names the other models and the habits of other
-code. Sizes are in pixels of the network's input unless a name says otherwise. Chapter 10 walks
-through the page.
+`ModelConfig`, a frozen dataclass, says what the network is and how it selects boxes (how it is
+trained is `mrcnn_edu.training.config`'s). Its defaults are torchvision's `maskrcnn_resnet50_fpn`;
+`mrcnn_edu.presets` names the other models and the habits of other code. Sizes are in pixels of the
+network's input unless a name says otherwise. Chapter 10 walks through the page.
 """
 
 import dataclasses
@@ -33,7 +32,7 @@ _RENAMED = {"trunk": "backbone", "trunk_norm": "backbone_norm"}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the network is. Class 0 is background; objects are classes 1 to ``num_classes``."""
+    """What the network is. Class 0 is background; objects are classes 1 to `num_classes`."""
 
     num_classes: int = 80  # K, without the background
 
@@ -167,7 +166,7 @@ def to_json(config: Any) -> str:
 
 
 def from_json(cls: type, text: str) -> Any:
-    """Read a configuration written by :func:`to_json`.
+    """Read a configuration written by `to_json`.
 
     Raises:
         UserError: a field is unknown; the message names it and the nearest one that exists.

@@ -1,7 +1,7 @@
 """The two errors a user of the command line is meant to read.
 
-Everything else in the library raises Python's own ``ValueError``, ``TypeError`` or ``OSError``
-with a sentence that says what was wrong, where, and what to do.
+Everything else in the library raises Python's own `ValueError`, `TypeError` or `OSError` with a
+sentence that says what was wrong, where, and what to do.
 """
 
 

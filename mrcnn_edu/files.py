@@ -1,7 +1,7 @@
 """Files that appear whole or not at all.
 
-Everything a run leaves behind is written by :func:`write_atomically`: a reader, or a process killed
-half way, never sees half a file.
+Everything a run leaves behind is written by `write_atomically`: a reader, or a process killed half
+way, never sees half a file.
 """
 
 import json
@@ -12,18 +12,18 @@ from typing import Any
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as JSON, whole or not at all."""
+    """Write `content` as JSON, whole or not at all."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all.
+    """Write `content` to `path` whole or not at all.
 
     The bytes go to a temporary file in the same folder, which then takes the final name in one
     step; a reader, or a process killed half way, never sees half a file.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; ``path`` is then unchanged.
+        OSError: the folder cannot be written, or the disk is full; `path` is then unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Masks: COCO's run lengths and polygons, other sizes, cropping to a RoI, pasting into the image.
 
-Bitmaps are [.., H, W] uint8 tensors of 0 and 1, row major; a run-length encoding (RLE) is
-COCO's dict {"size": [H, W], "counts": bytes}, whose runs go down the columns. Boxes are
-(x1, y1, x2, y2) in continuous pixel coordinates. Mask R-CNN, section 3: "Mask
-Representation" and "Inference". Chapter 09 builds the parts, Chapter 12 reads COCO files.
+Bitmaps are [.., H, W] uint8 tensors of 0 and 1, row major; a run-length encoding (RLE) is COCO's
+dict {"size": [H, W], "counts": bytes}, whose runs go down the columns. Boxes are (x1, y1, x2, y2)
+in continuous pixel coordinates. Mask R-CNN, §3: "Mask Representation" and "Inference". Chapter 09
+builds the parts, Chapter 12 reads COCO files.
 """
 
 from __future__ import annotations
@@ -153,13 +153,13 @@ def to_boxes(masks: Tensor) -> Tensor:
 def crop_to_boxes(masks: Tensor, boxes: Tensor, index: Tensor, size: int, aligned: bool) -> Tensor:
     """Mask targets: each box's part of its object's mask, resized to M × M, [R, M, M] float32.
 
-    `masks` [G, H, W] uint8 or bool, `boxes` [R, 4] in pixels of the masks, `index` [R] the
-    mask of each box, `size` is M. A value in [0, 1] is the mean of bilinear samples, as many
-    as the cell has pixels, which is RoIAlign with adaptive sampling (Mask R-CNN, section 3).
-    `aligned=False` is torchvision's `project_masks_on_boxes`, half a pixel off; `True` reads
-    the mask where the box is. On the CPU no mask is copied; masks on another device go
-    through torchvision's RoIAlign there. Raises ValueError for shapes that do not fit and
-    for an index without a mask. See Chapters 05 and 09.
+    `masks` [G, H, W] uint8 or bool, `boxes` [R, 4] in pixels of the masks, `index` [R] the mask of
+    each box, `size` is M. A value in [0, 1] is the mean of bilinear samples, as many as the cell
+    has pixels, which is RoIAlign with adaptive sampling (Mask R-CNN, §3). `aligned=False` is
+    torchvision's `project_masks_on_boxes`, half a pixel off; `True` reads the mask where the box
+    is. On the CPU no mask is copied; masks on another device go through torchvision's RoIAlign
+    there. Raises ValueError for shapes that do not fit and for an index without a mask. See
+    Chapters 05 and 09.
     """
     if masks.ndim != 3 or boxes.ndim != 2 or boxes.shape[1] != 4 or index.shape != boxes.shape[:1]:
         raise ValueError(

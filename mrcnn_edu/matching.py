@@ -1,9 +1,9 @@
 """Which boxes are positive: matching to the ground truth, and balanced sampling.
 
-In: ground-truth boxes [G, 4] and anchors or proposals [A, 4], xyxy. Out: for each of the A
-boxes the index of its ground truth, BELOW or BETWEEN; then two short lists of sampled
-indices. Faster R-CNN, section 3.1.2 (RPN) and Fast R-CNN, section 2.3 (RoIs); Mask R-CNN,
-section 3.1 keeps both. Chapter 03 builds the matcher, Chapter 04 the sampler.
+In: ground-truth boxes [G, 4] and anchors or proposals [A, 4], xyxy. Out: for each of the A boxes
+the index of its ground truth, BELOW or BETWEEN; then two short lists of sampled indices. Faster
+R-CNN, §3.1.2 (RPN) and Fast R-CNN, §2.3 (RoIs); Mask R-CNN, §3.1 keeps both. Chapter 03 builds the
+matcher, Chapter 04 the sampler.
 """
 
 from __future__ import annotations

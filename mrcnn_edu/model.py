@@ -1,10 +1,10 @@
 """Mask R-CNN, whole: images go in, a record of every stage comes out.
 
-The forward pass runs backbone, neck and RPN, and keeps each result in a :class:`Record`. What is
-done with it afterwards is a method, not a mode of the module: ``losses(record, targets,
-generators)`` samples RoIs and returns the losses of the paper (§3), ``detect(record)`` returns the
-record completed with proposals and detections. ``train()`` and ``eval()`` only change normalisation
-layers, so a validation loss is one call. Chapter 10.
+The forward pass runs backbone, neck and RPN, and keeps each result in a `Record`. What is done with
+it afterwards is a method, not a mode of the module: `losses(record, targets, generators)` samples
+RoIs and returns the losses of the paper (§3), `detect(record)` returns the record completed with
+proposals and detections. `train()` and `eval()` only change normalisation layers, so a validation
+loss is one call. Chapter 10.
 """
 
 import dataclasses
@@ -120,13 +120,13 @@ class MaskRCNN(nn.Module):
 
         Args:
             record: of the same images.
-            targets: for each image ``boxes`` [G, 4], ``labels`` [G], with a mask head ``masks``
-                [G, H, W] and with a keypoint head ``keypoints`` [G, J, 3]; G may be 0.
+            targets: for each image `boxes` [G, 4], `labels` [G], with a mask head `masks`
+                [G, H, W] and with a keypoint head `keypoints` [G, J, 3]; G may be 0.
             generators: one for each image; all sampling of that image draws from it.
 
         Returns:
-            the scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box`` and, as far as there
-            are heads, ``mask`` and ``keypoint``.
+            the scalars `rpn_objectness`, `rpn_box`, `box_class`, `box` and, as far as there
+            are heads, `mask` and `keypoint`.
         """
         return divide(self.loss_sums(record, targets, generators))
 
@@ -136,7 +136,7 @@ class MaskRCNN(nn.Module):
         targets: Sequence[dict[str, Tensor]],
         generators: Sequence[torch.Generator],
     ) -> dict[str, Sum]:
-        """Return each loss as a sum and the count to divide it by; see :meth:`losses`."""
+        """Return each loss as a sum and the count to divide it by; see `losses`."""
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
         objectness, box, sampled = rpn_losses(

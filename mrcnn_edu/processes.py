@@ -35,7 +35,7 @@ class Processes:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of ``values`` over all processes; every process must call it."""
+        """The mean of `values` over all processes; every process must call it."""
         if self.world == 1:
             return values
         total = values.detach().clone()

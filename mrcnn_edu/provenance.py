@@ -1,7 +1,7 @@
 """Where a measured number comes from: configuration, seed, commit, machine, date.
 
-Every file in ``results/`` carries what :func:`provenance` returns, so that a reader can repeat the
-run and knows what it ran on. Host and user names are never recorded.
+Every file in `results/` carries what `provenance` returns, so that a reader can repeat the run and
+knows what it ran on. Host and user names are never recorded.
 """
 
 import datetime
@@ -26,8 +26,8 @@ def provenance(config: dict[str, Any], seed: int) -> dict[str, Any]:
         seed: the seed of the run.
 
     Returns:
-        A dictionary with ``config``, ``seed``, ``commit``, ``clean`` (False if tracked files
-        differed from that commit), ``machine``, ``versions`` and ``date`` (UTC).
+        A dictionary with `config`, `seed`, `commit`, `clean` (False if tracked files
+        differed from that commit), `machine`, `versions` and `date` (UTC).
     """
     return {
         "config": config,

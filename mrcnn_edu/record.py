@@ -47,7 +47,7 @@ class Detections:
 class Record:
     """Every stage of one forward pass, for losses, detections, pictures and widgets.
 
-    The last three fields are empty until ``detect`` has filled them.
+    The last three fields are empty until `detect` has filled them.
     """
 
     images: Tensor  # [N, 3, H, W], normalised and padded

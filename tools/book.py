@@ -1,9 +1,9 @@
 """Build the book: run the notebooks once, stage everything, call Jupyter Book.
 
-``python -m tools.book`` (``make book``) writes ``book/_build/html``. Every chapter is executed with
-the library as it is now, on one thread, two chapters at a time; figures and widgets come from that
-run. ``--reuse`` keeps the runs of chapters whose notebook and library have not changed since, for
-work on the pages. A warning of Sphinx fails the build.
+`python -m tools.book` (`make book`) writes `book/_build/html`. Every chapter is executed with the
+library as it is now, on one thread, two chapters at a time; figures and widgets come from that run.
+`--reuse` keeps the runs of chapters whose notebook and library have not changed since, for work on
+the pages. A warning of Sphinx fails the build.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CHAPTER_LINK = re.compile(r"\[([^\]\[]+)\]\(((\d\d|[AB])_\w+\.ipynb)(?:#[^)]*)?\
 
 
 def chapter_of(path: Path) -> Chapter:
-    """The chapter that a notebook is, by its title ``# 05 · How do …``.
+    """The chapter that a notebook is, by its title `# 05 · How do …`.
 
     Raises:
         UserError: it has no such title.
@@ -49,7 +49,7 @@ def chapter_of(path: Path) -> Chapter:
 
 
 def run_chapter(path: Path, key: str) -> str:
-    """Run a notebook and keep it, pictures and widgets included, in ``_build/runs``.
+    """Run a notebook and keep it, pictures and widgets included, in `_build/runs`.
 
     Returns:
         a line that says how long it took.
@@ -101,7 +101,7 @@ def rewrite(text: str, linked: set[Path]) -> str:
     """Turn a notebook's links into the repository into links inside the book.
 
     Library files become their pages; a folder of the library becomes its list; other files are
-    copied (they are added to ``linked``) and offered for download.
+    copied (they are added to `linked`) and offered for download.
 
     Raises:
         UserError: there is no such file.
@@ -142,7 +142,7 @@ def leave_out_unwritten(text: str, course: list[Chapter]) -> str:
 
 
 def stage(course: list[Chapter]) -> None:
-    """Write what Jupyter Book reads into ``_build/source``.
+    """Write what Jupyter Book reads into `_build/source`.
 
     Raises:
         UserError: a link leads nowhere.
@@ -205,7 +205,7 @@ def stage(course: list[Chapter]) -> None:
 def _with_repository(config: dict) -> dict:
     """Add the buttons "open in Colab" and "source" where the course has a home on GitHub.
 
-    ``MRCNN_EDU_REPOSITORY=https://github.com/OWNER/NAME`` names it: a fork has its own.
+    `MRCNN_EDU_REPOSITORY=https://github.com/OWNER/NAME` names it: a fork has its own.
     """
     url = os.environ.get("MRCNN_EDU_REPOSITORY")
     if url:

@@ -1,10 +1,10 @@
-"""Open every page of the built book in a browser (``make test-book``).
+"""Open every page of the built book in a browser (`make test-book`).
 
-``python -m tools.check_book`` serves ``book/_build/html`` on 127.0.0.1 and runs
-``check_pages.mjs`` in headless Chromium. It fails on console errors, requests to the network,
+`python -m tools.check_book` serves `book/_build/html` on 127.0.0.1 and runs
+`check_pages.mjs` in headless Chromium. It fails on console errors, requests to the network,
 missing files, formulas that are not rendered, links and anchors that lead nowhere, pages that
 scroll sideways, and widgets that do not follow a drag.
-``--screenshots DIR`` keeps a picture of every page in every view.
+`--screenshots DIR` keeps a picture of every page in every view.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The house: what stands on which floor, and what each part is for.
 
-One list, from the ground up, read by three: ``tests/test_architecture.py`` holds imports to it,
-``python -m tools.house`` writes README.md's table of modules from it, and readers see the whole in
+One list, from the ground up, read by three: `tests/test_architecture.py` holds imports to it,
+`python -m tools.house` writes README.md's table of modules from it, and readers see the whole in
 one look. Flat files are the detector's own arithmetic and four grounds that everything stands on;
 everything else lives in a package whose name says its job.
 """

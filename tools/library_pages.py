@@ -47,7 +47,7 @@ def files() -> list[Path]:
 
 
 def page_of(path: Path) -> str:
-    """The page of a library file, from the book's root: ``library/roi/reference.py.md``."""
+    """The page of a library file, from the book's root: `library/roi/reference.py.md`."""
     return f"library/{path.relative_to(PACKAGE).as_posix()}.md"
 
 
@@ -122,7 +122,7 @@ def index_page(paths: list[Path], chapters: list[Chapter]) -> str:
         first, named = "", []
         if path.suffix == ".py":
             docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-            first = docstring.split("\n")[0].replace("``", "`").replace("|", "\\|")
+            first = docstring.split("\n")[0].replace("|", "\\|")
             named = numbers(docstring)
         links = [f"[{n}](/notebooks/{known[n].path.name})" if n in known else n for n in named]
         out.append(f"| [`{relative}`](/{page_of(path)}) | {first} | {', '.join(links)} |")

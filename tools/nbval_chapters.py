@@ -1,7 +1,7 @@
-"""A pytest plugin for ``pytest --nbval notebooks``: one thread, text compared, seconds a chapter.
+"""A pytest plugin for `pytest --nbval notebooks`: one thread, text compared, seconds a chapter.
 
-nbval compares every output; here only text is stored (see :mod:`tools.notebooks`), so the rest is
-left out of the comparison, and a cell with the tag ``predict``, stored without its output, runs
+nbval compares every output; here only text is stored (see `tools.notebooks`), so the rest is left
+out of the comparison, and a cell with the tag `predict`, stored without its output, runs
 uncompared: the cell after it asserts its values. The report at the end holds the chapters' budget:
 60 s each.
 """

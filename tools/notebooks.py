@@ -1,11 +1,11 @@
 """Run the notebooks and keep them small, stable and comparable.
 
-``python -m tools.notebooks [FILE ...]`` normalises the notebooks named (all, if none is named);
-``--check`` changes nothing and fails if that would change something; ``--execute`` runs them first
-(``make notebooks``). What is committed holds text outputs, which tests compare, and nothing else
-that a run makes: no picture, no HTML, no widget, no machine's metadata. A cell that answers a
-prediction (tag ``predict``) is committed without its output, so that the question comes first, and
-JupyterLab folds the output when the reader runs it. Normalising twice is normalising once.
+`python -m tools.notebooks [FILE ...]` normalises the notebooks named (all, if none is named);
+`--check` changes nothing and fails if that would change something; `--execute` runs them first
+(`make notebooks`). What is committed holds text outputs, which tests compare, and nothing else that
+a run makes: no picture, no HTML, no widget, no machine's metadata. A cell that answers a prediction
+(tag `predict`) is committed without its output, so that the question comes first, and JupyterLab
+folds the output when the reader runs it. Normalising twice is normalising once.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     """Return a notebook with what readers and tests need, and nothing that changes by itself.
 
     Text outputs stay, with addresses in memory replaced; of other outputs only their text form
-    stays; of a cell with the tag ``predict`` nothing does, and its output is marked as folded. Code
+    stays; of a cell with the tag `predict` nothing does, and its output is marked as folded. Code
     cells count from 1. Of the metadata, tags, a folded output and a slide's type stay, of Markdown
-    cells the attachments too; the tag ``hide-input`` of the book folds the cell in JupyterLab as
+    cells the attachments too; the tag `hide-input` of the book folds the cell in JupyterLab as
     well. A cell's id follows from its source, so that it changes only with it.
     """
     cells, seen = [], Counter[str]()

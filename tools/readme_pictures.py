@@ -1,4 +1,4 @@
-"""The prediction in README.md: ``python -m tools.readme_pictures`` writes figures/prediction.png.
+"""The prediction in README.md: `python -m tools.readme_pictures` writes figures/prediction.png.
 
 The model that ships with the course, on images of the validation set that it was not trained on:
 the ground truth above, the detections below.

@@ -1,7 +1,7 @@
 """Fetch what the book's pages load, so that no page ever asks the network for anything.
 
-``book/package.json`` names exact versions. They are fetched with npm once, at build, and cached in
-``book/_build/npm``; only what pages need is copied into the book. Nothing of it is committed.
+`book/package.json` names exact versions. They are fetched with npm once, at build, and cached in
+`book/_build/npm`; only what pages need is copied into the book. Nothing of it is committed.
 """
 
 import json
@@ -20,7 +20,7 @@ CACHE = ROOT / "book" / "_build" / "npm"
 
 
 def fetch(name: str) -> Path:
-    """The folder of a package of ``book/package.json``, fetched if it is not there yet.
+    """The folder of a package of `book/package.json`, fetched if it is not there yet.
 
     Raises:
         SystemExit: npm is missing or fails; the message says what to do.
@@ -49,7 +49,7 @@ def fetch(name: str) -> Path:
 
 
 def vendor(target: Path) -> None:
-    """Put MathJax, RequireJS, html-manager and anywidget into the folder ``target``."""
+    """Put MathJax, RequireJS, html-manager and anywidget into the folder `target`."""
     mathjax = fetch("mathjax") / "es5"
     target.mkdir(parents=True, exist_ok=True)
     (target / "mathjax").mkdir(exist_ok=True)

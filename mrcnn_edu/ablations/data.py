@@ -25,14 +25,14 @@ def load(
     shapes: ShapesConfig | None,
     nuclei: Path | None = None,
 ) -> Dataset:
-    """One of the sets, at most ``count`` images of it.
+    """One of the sets, at most `count` images of it.
 
     Args:
         data: which.
         split: training or validation images.
         count: images to generate, or to take of those there are.
         shapes: what is generated; nuclei need none.
-        nuclei: the folder that ``mrcnn-edu data nuclei`` wrote.
+        nuclei: the folder that `mrcnn-edu data nuclei` wrote.
 
     Raises:
         UserError: nuclei were asked for and no folder, or a wrong one, was named.

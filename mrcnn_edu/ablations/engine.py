@@ -73,7 +73,7 @@ def plan(
         profile: at which size.
         data: only these data sets, of those that a table is meant for.
         results: folder of finished runs.
-        timings: another such folder, which tells how long runs take that are not in ``results``.
+        timings: another such folder, which tells how long runs take that are not in `results`.
     """
     pairs = [(table, name) for table in tables for name in table.data if name in data]
     most = max((profile.seeds_for(table.key) for table, _ in pairs), default=0)
@@ -102,7 +102,7 @@ def seed_of(table: Table, profile: Profile, data: DataName, seed: int) -> list[R
 def complete_seeds(
     table: Table, profile: Profile, data: DataName, made: Collection[Run]
 ) -> tuple[int, int]:
-    """With how many seeds all arms of a table are in ``made``, and how many there should be."""
+    """With how many seeds all arms of a table are in `made`, and how many there should be."""
     names = {run.name for run in made}
     wanted = range(profile.seeds_for(table.key))
     complete = [
@@ -146,7 +146,7 @@ def carry_out(
     """Make the runs, several at a time, until all are done or the time is over.
 
     A run is begun only if it should end within the budget, judged by the longest so far and by
-    ``expected``; where neither is known, the first ones are begun in any case. One that fails does
+    `expected`; where neither is known, the first ones are begun in any case. One that fails does
     not stop the others.
 
     Args:

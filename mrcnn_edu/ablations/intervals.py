@@ -71,10 +71,10 @@ def verdict(
 
     Returns:
         "reproduced" if the interval lies above 0, however little; else "not reproduced" if it lies
-        below half of ``smallest``. For arms that should be alike: "reproduced" if it lies within
-        ± ``smallest``, "not reproduced" if it lies wholly outside. (The usual test of equivalence
+        below half of `smallest`. For arms that should be alike: "reproduced" if it lies within
+        ± `smallest`, "not reproduced" if it lies wholly outside. (The usual test of equivalence
         takes the 90 % interval; this is stricter.) Else, and by rule with fewer than three seeds or
-        below ``FLOOR``, "undecided".
+        below `FLOOR`, "undecided".
     """
     low, high = difference.low, difference.high
     if difference.seeds < FEWEST or level < FLOOR:

@@ -2,7 +2,7 @@
 
 A profile gives every arm of a table the same budget: the same images, the same steps, the same
 seeds. The difficulty of Shapes was chosen with seed 100, which is never reported, so that arms lie
-neither near 0 nor near the ceiling: see ``EASIER``. Chapter 15.
+neither near 0 nor near the ceiling: see `EASIER`. Chapter 15.
 """
 
 import dataclasses
@@ -151,7 +151,7 @@ PROFILES = {
 
 
 def profile(name: str) -> Profile:
-    """The profile called ``name``.
+    """The profile called `name`.
 
     Raises:
         UserError: there is none; the message lists those there are.

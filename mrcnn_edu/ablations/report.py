@@ -98,7 +98,7 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
 def write(
     tables: Sequence[Table], profile: Profile, data: Sequence[DataName], results: Path
 ) -> list[Path]:
-    """Write ``PROFILE.md`` and ``PROFILE.svg`` beside the results.
+    """Write `PROFILE.md` and `PROFILE.svg` beside the results.
 
     Returns:
         the files; none if nothing was measured yet.

@@ -37,7 +37,7 @@ from mrcnn_edu.training.train import train
 class Run:
     """What decides about the outcome of a run, but for the code and the machine.
 
-    ``first`` is a run whose weights this one begins with; its backbone then stays as it is, so that
+    `first` is a run whose weights this one begins with; its backbone then stays as it is, so that
     all runs that share it have the same features and the same proposals.
     """
 
@@ -121,7 +121,7 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
 
     Args:
         run: what to do.
-        results: folder for ``NAME.json``.
+        results: folder for `NAME.json`.
         work: folder for checkpoints, so that a killed run goes on. What is done is removed, but
             for first stages.
         device: "cpu" or "cuda".

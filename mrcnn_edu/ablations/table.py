@@ -41,9 +41,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Effect:
-    """A claimed difference: ``first`` is above ``second`` in ``metric``, or, if ``alike``, near it.
+    """A claimed difference: `first` is above `second` in `metric`, or, if `alike`, near it.
 
-    ``smallest`` is the least difference, in AP points, that would matter. It is not chosen by the
+    `smallest` is the least difference, in AP points, that would matter. It is not chosen by the
     outcome: a claim that one arm is better is refuted only when the interval excludes even half of
     it, and two arms are alike only when the interval excludes all of it.
     """

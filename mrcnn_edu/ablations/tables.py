@@ -276,7 +276,7 @@ TABLES = (
 
 
 def table(key: str) -> Table:
-    """The table called ``key``.
+    """The table called `key`.
 
     Raises:
         UserError: there is none; the message lists those there are.

@@ -1,1 +1,1 @@
-"""The checks behind the exercises, a module a chapter: ``from mrcnn_edu.checks.ch05 import``."""
+"""The checks behind the exercises, a module a chapter: `from mrcnn_edu.checks.ch05 import`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def is_unfinished(error: BaseException, answer: Callable) -> bool:
-    """Whether an error is a bare ``raise NotImplementedError`` on a line of the reader's own.
+    """Whether an error is a bare `raise NotImplementedError` on a line of the reader's own.
 
     PyTorch raises NotImplementedError too, for an operation that a type lacks: with a message, or
     from a file that is not the reader's.

@@ -22,7 +22,7 @@ from mrcnn_edu.roi import reference
 
 @check("6.1")
 def check_sample_backward(answer: Callable) -> None:
-    """``answer(g, y, x, height, width)``: gradient [H, W] of one bilinear sample."""
+    """`answer(g, y, x, height, width)`: gradient [H, W] of one bilinear sample."""
     answer = inputs_kept(answer)
     case("a sample at (1.25, 0.5)")
     got = tensor(answer(8.0, 1.25, 0.5, 3, 2), torch.float64)
@@ -106,7 +106,7 @@ def _pool_case(
 
 @check("6.2")
 def check_pool_backward(answer: Callable) -> None:
-    """``answer(gradient, bins, feature)``: gradient [H, W] of RoIPool."""
+    """`answer(gradient, bins, feature)`: gradient [H, W] of RoIPool."""
     answer = inputs_kept(answer)
     f4 = torch.float32
     one = [[(0, 0), (0, 1), (1, 0), (1, 1)]]
@@ -156,7 +156,7 @@ def check_pool_backward(answer: Callable) -> None:
 
 @check("6.3")
 def check_merge_taps(answer: Callable) -> None:
-    """``answer(pixels, weights)``: each pixel once, with the sum of its weights."""
+    """`answer(pixels, weights)`: each pixel once, with the sum of its weights."""
 
     answer = inputs_kept(answer)
 
@@ -248,7 +248,7 @@ def _watched(start: np.ndarray) -> _Watched:
 
 @check("6.4")
 def check_share(answer: Callable) -> None:
-    """``answer(taps, out, first, step)``: one thread's share of the backward."""
+    """`answer(taps, out, first, step)`: one thread's share of the backward."""
     case("one share")
     taps = [[(0, 0, 0.5, 2.0), (1, 0, 0.5, 2.0)], [(1, 0, 1.0, 4.0)]]
     out = _watched(np.zeros((2, 1), np.float32))
@@ -284,7 +284,7 @@ def check_share(answer: Callable) -> None:
 def _check_shares(
     answer: Callable, taps: list, start: np.ndarray, alone: _Watched, step: int
 ) -> None:
-    """All shares of ``step``, from the last to the first, against one that does everything."""
+    """All shares of `step`, from the last to the first, against one that does everything."""
     together = _watched(start)
     owner: dict[int, int] = {}
     width = alone.shape[1]

@@ -19,7 +19,7 @@ from mrcnn_edu.pictures.thread_trace import Trace, trace
 
 
 def _launch(answer: Callable, blocks: Any, threads: Any, out: np.ndarray, *given: Any) -> Trace:
-    """Trace a launch with ``out`` as its last argument, and compare the other arrays after it."""
+    """Trace a launch with `out` as its last argument, and compare the other arrays after it."""
     before = [a.copy() for a in given]
     found = trace(answer, blocks, threads, *given, out)
     for was, now in zip(before, given, strict=True):
@@ -45,7 +45,7 @@ def _does_not_race(found: Trace, why: str) -> None:
 
 
 def _share_the_work(found: Trace, name: str, wanted: int, why: str) -> None:
-    """Fail unless ``wanted`` threads changed the array, each once."""
+    """Fail unless `wanted` threads changed the array, each once."""
     times = Counter(a.who for a in found.accesses if a.array == name and a.kind != "read")
     require(
         len(times) == wanted,
@@ -57,7 +57,7 @@ def _share_the_work(found: Trace, name: str, wanted: int, why: str) -> None:
 
 @check("7.1")
 def check_add_row(answer: Callable) -> None:
-    """``answer(a, row, out)``: a kernel that adds a row to every row."""
+    """`answer(a, row, out)`: a kernel that adds a row to every row."""
     case("2 × 3 numbers")
     a, row = np.arange(6.0).reshape(2, 3), np.array([10.0, 20.0, 30.0])
     out = np.full((2, 3), 7.0)
@@ -120,7 +120,7 @@ def check_add_row(answer: Callable) -> None:
 
 @check("7.2")
 def check_count_sectors(answer: Callable) -> None:
-    """``answer(addresses)``: 32-byte sectors that a warp's addresses fall into."""
+    """`answer(addresses)`: 32-byte sectors that a warp's addresses fall into."""
     answer = inputs_kept(answer)
     row = list(range(0, 128, 4))
     # Addresses, sectors, and what misconceptions count.
@@ -182,7 +182,7 @@ def check_count_sectors(answer: Callable) -> None:
 
 @check("7.3")
 def check_pool_scatter(answer: Callable) -> None:
-    """``answer(gradient, argmax, out)``: RoIPool's backward, atomically."""
+    """`answer(gradient, argmax, out)`: RoIPool's backward, atomically."""
     case("two bins, two channels")
     gradient = np.array([[1.0, 2.0], [4.0, 8.0]])
     argmax = np.array([[0, 1], [0, 2]], np.int32)
@@ -252,7 +252,7 @@ def check_pool_scatter(answer: Callable) -> None:
 
 @check("7.4")
 def check_gather(answer: Callable) -> None:
-    """``answer(gradient, weight, out)``: out = Wᵀ · gradient, without atomics."""
+    """`answer(gradient, weight, out)`: out = Wᵀ · gradient, without atomics."""
     case("2 bins, 3 pixels")
     weight = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])
     gradient = np.array([2.0, 4.0])

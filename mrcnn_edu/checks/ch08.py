@@ -1,6 +1,6 @@
 """Checks of chapter 08, in training: the sample of RoIs and the two losses.
 
-Those of detections stand in :mod:`mrcnn_edu.checks.ch08_detections`.
+Those of detections stand in `mrcnn_edu.checks.ch08_detections`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Checks of chapter 09, in training: mask targets and the mask loss.
 
-Those of pasting stand in :mod:`mrcnn_edu.checks.ch09_paste`.
+Those of pasting stand in `mrcnn_edu.checks.ch09_paste`.
 """
 
 from collections.abc import Callable

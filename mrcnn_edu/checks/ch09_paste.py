@@ -241,8 +241,8 @@ def check_masks(answer: Callable[[Tensor, Tensor, Tensor, Size], Tensor]) -> Non
 class _Scene:
     """A model that sees which columns of the image a box covers, and what is in them.
 
-    Its class masks repeat the image inside the box; with ``lean`` they fade to the right, so that
-    the two views of one object differ.
+    Its class masks repeat the image inside the box; with `lean` they fade to the right, so that the
+    two views of one object differ.
     """
 
     config = SimpleNamespace(mask_pool=4, mask_prediction="sigmoid")

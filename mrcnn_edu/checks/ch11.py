@@ -1,4 +1,4 @@
-"""Checks of chapter 11: matching, average precision, crowds; of results: ``ch11_results``."""
+"""Checks of chapter 11: matching, average precision, crowds; of results: `ch11_results`."""
 
 from collections.abc import Callable
 from typing import Any

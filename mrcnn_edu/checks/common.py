@@ -1,13 +1,13 @@
 """What every check shares: an answer is unfinished, wrong with a reason, or right.
 
-A check is a function ``check_something(answer)`` with the decorator :func:`check`, which knows the
-number of its exercise. It calls the reader's function on a small case that can be followed by eye,
-then on edge cases, then on random ones, says with :func:`case` which one it is at, and states with
-:func:`require`, :func:`require_not` and :func:`require_equal` what must hold. The first thing that
-does not hold ends it, with a message. A misconception is named only where its very result is
-recognised; elsewhere the message shows what came and what was expected, without a guess.
+A check is a function `check_something(answer)` with the decorator `check`, which knows the number
+of its exercise. It calls the reader's function on a small case that can be followed by eye, then on
+edge cases, then on random ones, says with `case` which one it is at, and states with `require`,
+`require_not` and `require_equal` what must hold. The first thing that does not hold ends it, with a
+message. A misconception is named only where its very result is recognised; elsewhere the message
+shows what came and what was expected, without a guess.
 
-``check_something(answer)`` prints; :func:`grade` returns a :class:`Verdict`.
+`check_something(answer)` prints; `grade` returns a `Verdict`.
 """
 
 import functools
@@ -48,7 +48,7 @@ class CheckFailedError(AssertionError):
 
 
 class Check:
-    """The check of one exercise: called by a reader it prints, :meth:`verdict` returns."""
+    """The check of one exercise: called by a reader it prints, `verdict` returns."""
 
     def __init__(self, exercise: str, body: Callable[[Callable], None]) -> None:
         self.exercise = exercise
@@ -89,13 +89,13 @@ class Check:
 def check(exercise: str) -> Callable[[Callable[[Callable], None]], Check]:
     """Make the check of an exercise of a function that raises where an answer is wrong.
 
-    ``@check("4.2")`` stands above ``def check_sample(answer)`` in ``mrcnn_edu/checks/ch04.py``.
+    `@check("4.2")` stands above `def check_sample(answer)` in `mrcnn_edu/checks/ch04.py`.
     """
     return functools.partial(Check, exercise)
 
 
 def grade(exercise: str, answer: Callable) -> Verdict:
-    """Try an answer to an exercise, ``grade("3.2", my_grid)``, and say what was found.
+    """Try an answer to an exercise, `grade("3.2", my_grid)`, and say what was found.
 
     Raises:
         UserError: there is no such exercise.
@@ -123,9 +123,9 @@ def case(name: str) -> None:
 def inputs_kept(answer: Callable) -> Callable:
     """The reader's function, held to leave what it is given as it was.
 
-    The function returned calls ``answer`` and compares tensors, arrays, and lists and dictionaries
-    of them, before and after. A check whose exercise must not write into its input begins with
-    ``answer = inputs_kept(answer)``.
+    The function returned calls `answer` and compares tensors, arrays, and lists and dictionaries of
+    them, before and after. A check whose exercise must not write into its input begins with `answer
+    = inputs_kept(answer)`.
     """
     try:
         names = list(inspect.signature(answer).parameters)
@@ -173,7 +173,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def require(condition: object, message: str) -> None:
-    """Fail with ``message`` unless ``condition`` holds.
+    """Fail with `message` unless `condition` holds.
 
     Raises:
         CheckFailedError: it does not.
@@ -231,7 +231,7 @@ def parts(got: Any, *names: str) -> tuple:
 
 
 def require_not(got: Any, wrong: Any, message: str, tolerance: float = 1e-4) -> None:
-    """Fail with ``message`` if ``got`` is what a misconception gives: equal to ``wrong``.
+    """Fail with `message` if `got` is what a misconception gives: equal to `wrong`.
 
     Raises:
         CheckFailedError: it is.
@@ -244,9 +244,9 @@ def require_not(got: Any, wrong: Any, message: str, tolerance: float = 1e-4) -> 
 
 
 def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) -> None:
-    """Fail unless ``got`` is a tensor (or number, or list of numbers) equal to ``want``.
+    """Fail unless `got` is a tensor (or number, or list of numbers) equal to `want`.
 
-    Shapes are compared first, then values up to ``tolerance``, absolute and relative; the message
+    Shapes are compared first, then values up to `tolerance`, absolute and relative; the message
     ends with both sides where they are small, and with the first place where they differ.
 
     Raises:

@@ -1,5 +1,4 @@
-"""The command line: ``mrcnn-edu quickstart | train | evaluate | predict | ablate | data |
-config``.
+"""The command line: `mrcnn-edu quickstart | train | evaluate | predict | ablate | data | config`.
 
 Each command is a dataclass of its options, which tyro turns into flags and help. A mistake of the
 user ends in one sentence and exit code 1; everything else is a bug and shows its traceback.
@@ -38,7 +37,7 @@ def command_line(arguments: Sequence[str]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``mrcnn-edu``; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
+    """Run `mrcnn-edu`; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         command: Any = tyro.cli(

@@ -1,4 +1,4 @@
-"""``python -m mrcnn_edu.cli`` is ``mrcnn-edu``."""
+"""`python -m mrcnn_edu.cli` is `mrcnn-edu`."""
 
 from mrcnn_edu.cli import main
 

@@ -1,4 +1,4 @@
-"""``mrcnn-edu ablate``: the paper's tables as experiments."""
+"""`mrcnn-edu ablate`: the paper's tables as experiments."""
 
 import os
 import re

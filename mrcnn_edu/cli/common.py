@@ -26,7 +26,7 @@ def mistakes_of_the_user() -> Iterator[None]:
 
 
 def find_device(name: str) -> str:
-    """Return ``name`` if PyTorch finds that device here; else say what can be done."""
+    """Return `name` if PyTorch finds that device here; else say what can be done."""
     import torch
 
     try:
@@ -48,7 +48,7 @@ class Data:
     """COCO instances JSON that belongs to the images."""
 
     def load(self, split: Literal["train", "val"]) -> "Dataset":
-        """Return the data set; without paths the default Shapes set of ``split``."""
+        """Return the data set; without paths the default Shapes set of `split`."""
         from mrcnn_edu.data.coco import CocoDataset
         from mrcnn_edu.data.shapes import ShapesDataset, default_set
 

@@ -1,4 +1,4 @@
-"""``mrcnn-edu config``: print a model's configuration, or in what two differ."""
+"""`mrcnn-edu config`: print a model's configuration, or in what two differ."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""``mrcnn-edu data``: generate, check and convert data sets."""
+"""`mrcnn-edu data`: generate, check and convert data sets."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``mrcnn-edu evaluate``: a checkpoint, or a file of results, measured on a data set."""
+"""`mrcnn-edu evaluate`: a checkpoint, or a file of results, measured on a data set."""
 
 import dataclasses
 import json

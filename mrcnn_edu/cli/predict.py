@@ -1,4 +1,4 @@
-"""``mrcnn-edu predict``: a picture with its detections drawn, and a COCO file of them."""
+"""`mrcnn-edu predict`: a picture with its detections drawn, and a COCO file of them."""
 
 import io
 from dataclasses import dataclass, field
@@ -80,7 +80,7 @@ class Predict:
 def _coco_json(
     path: Path, image: "Tensor", found: "Detections", loaded: "LoadedModel"
 ) -> dict[str, Any]:
-    """The detections of one picture as a COCO file: what pycocotools' ``COCO(path)`` reads."""
+    """The detections of one picture as a COCO file: what pycocotools' `COCO(path)` reads."""
     from mrcnn_edu import masks as mask_ops
     from mrcnn_edu.evaluation.coco_format import to_coco
 

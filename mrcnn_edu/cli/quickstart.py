@@ -1,6 +1,6 @@
 """The quickstart: generate Shapes, train the tiny model, measure it, and draw what it sees.
 
-One command, a few minutes, no download. The folder ``runs/quickstart/`` afterwards holds the
+One command, a few minutes, no download. The folder `runs/quickstart/` afterwards holds the
 configuration, a line of losses a step, the checkpoint, the detections in COCO's format, and two
 pictures. Interrupted, it goes on where it was. Chapter 00 looks at what it made.
 """
@@ -52,7 +52,7 @@ def quickstart(
         box and mask metrics in percent, and the seconds each part took.
 
     Raises:
-        UserError: see :func:`mrcnn_edu.training.train.train`.
+        UserError: see `mrcnn_edu.training.train.train`.
     """
     console = Console()
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""``mrcnn-edu quickstart`` and ``mrcnn-edu train``."""
+"""`mrcnn-edu quickstart` and `mrcnn-edu train`."""
 
 import dataclasses
 import os
@@ -67,7 +67,7 @@ class Train:
 
     @classmethod
     def default(cls, arguments: Sequence[str]) -> "Train":
-        """The command before its options are read: ``--recipe`` sets the defaults of others."""
+        """The command before its options are read: `--recipe` sets the defaults of others."""
         chosen, _ = tyro.cli(_Recipe, args=arguments, return_unknown_args=True, add_help=False)
         return cls(recipe=chosen.recipe, train=recipe(chosen.recipe))
 

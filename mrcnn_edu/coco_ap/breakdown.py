@@ -5,7 +5,7 @@ no other mistake explains is missed. What a cause costs is what AP would gain wi
 being as it is; the gains do not add up, because the first cure leaves less to gain.
 
 Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", arXiv:2008.08115,
-sections 2.2 and 2.3. Chapter 11.
+§2.2 and 2.3. Chapter 11.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ RIGHT, IGNORED = "right", "ignored"
 class Breakdown:
     """How many mistakes of each kind there are, and the AP that each costs.
 
-    ``ap`` is AP at an IoU of 0.5 in percent, ``count`` and ``cost`` have the keys of ``KINDS``.
-    All are None, or 0, where there is no object.
+    `ap` is AP at an IoU of 0.5 in percent, `count` and `cost` have the keys of `KINDS`. All are
+    None, or 0, where there is no object.
     """
 
     ap: float | None
@@ -88,7 +88,7 @@ def breakdown(
         sigmas: [J] the keypoints' constants.
 
     Raises:
-        UserError: see :mod:`mrcnn_edu.coco_ap.load`.
+        UserError: see `mrcnn_edu.coco_ap.load`.
     """
     state = _classify(ground_truth, results, iou_type, max_detections, sigmas)
     count = {kind: state.kind.count(kind) for kind in KINDS}
@@ -144,7 +144,7 @@ def _classify(
 
 
 def _classify_image(state: _State, d: slice, g: slice, ious: Floats, crowd: Bools) -> None:
-    """Fill in kinds and targets of the detections ``d`` of one image with the objects ``g``."""
+    """Fill in kinds and targets of the detections `d` of one image with the objects `g`."""
     same = state.label[d, None] == state.objects[None, g]  # [D, G]
     matches, ignored = reference.match(
         np.where(same, ious, 0), crowd, ~state.countable[g], FOREGROUND

@@ -1,7 +1,7 @@
 """Small COCO ground truths and results, made by chance, and what pycocotools says about them.
 
 On easy cases any two evaluators agree, so these are hard ones: ties, crowds, overlaps exactly at a
-threshold. The tests and Chapter 11 hold :func:`mrcnn_edu.coco_ap.evaluate` against pycocotools.
+threshold. The tests and Chapter 11 hold `mrcnn_edu.coco_ap.evaluate` against pycocotools.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def by_pycocotools(
     iou_type: str,
     max_detections: list[int] | None = None,
 ) -> COCOeval:
-    """pycocotools' evaluator of a case, after ``evaluate`` and ``accumulate``, without its prints.
+    """pycocotools' evaluator of a case, after `evaluate` and `accumulate`, without its prints.
 
     Args:
         ground_truth: the content of an annotation file; it is copied.

@@ -6,8 +6,7 @@ under that curve is the AP, at one IoU threshold, one range of object sizes, one
 detections an image. COCO's AP is the mean over ten thresholds and all classes.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", arXiv:1405.0312, and cocodataset.org,
-"Detection Evaluation"; Mask R-CNN, section 4. Numbers are pycocotools', to the last bit.
-Chapter 11.
+"Detection Evaluation"; Mask R-CNN, §4. Numbers are pycocotools', to the last bit. Chapter 11.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ AREAS: dict[str, tuple[float, float]] = {
 class Evaluation:
     """Precision and recall for T thresholds, K classes, A area ranges, M limits.
 
-    −1 marks a class without an object in the range: nothing can be said about it there. The
-    arrays are ``COCOeval.eval["precision"]``, ``["recall"]`` and ``["scores"]``.
+    −1 marks a class without an object in the range: nothing can be said about it there. The arrays
+    are `COCOeval.eval["precision"]`, `["recall"]` and `["scores"]`.
     """
 
     precision: Floats  # [T, Q, K, A, M] at Q recalls
@@ -58,7 +57,7 @@ class Evaluation:
 
         Args:
             iou: one of the thresholds; None for the mean of all.
-            area: one of ``areas``.
+            area: one of `areas`.
             category_id: None for the mean of all classes.
         """
         return self._mean(self.precision, iou, area, category_id, -1)
@@ -70,7 +69,7 @@ class Evaluation:
         category_id: int | None = None,
         max_detections: int | None = None,
     ) -> float | None:
-        """Average recall in percent: the highest recall, averaged like :meth:`ap`."""
+        """Average recall in percent: the highest recall, averaged like `ap`."""
         m = -1 if max_detections is None else self.max_detections.index(max_detections)
         return self._mean(self.recall, iou, area, category_id, m)
 
@@ -127,8 +126,8 @@ def evaluate(
 
     Raises:
         UserError: what is wrong with the file or the results; see
-            :mod:`mrcnn_edu.coco_ap.load`.
-        ValueError: an unknown ``iou_type``, or limits below 1.
+            `mrcnn_edu.coco_ap.load`.
+        ValueError: an unknown `iou_type`, or limits below 1.
     """
     if iou_type not in ("bbox", "segm", "keypoints"):
         raise ValueError(f"iou_type is 'bbox', 'segm' or 'keypoints', got {iou_type!r}.")
@@ -154,7 +153,7 @@ def _measure(
     thresholds: Floats,
     sigmas: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and scores, as :class:`Evaluation` holds them."""
+    """Precision, recall and scores, as `Evaluation` holds them."""
     n_images, n_classes = len(index.image_ids), len(index.category_ids)
     n_areas, n_limits = len(areas), len(limits)
     # A group is an image and a class. Sorted by class first, so that classes are stretches.

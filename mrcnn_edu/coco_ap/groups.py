@@ -1,8 +1,8 @@
 """Which detections are compared with which objects, and how much each pair overlaps.
 
 A group is what one matching sees: the detections of one image and class, best first and no more
-than the limit, and the objects there. :mod:`~mrcnn_edu.coco_ap.breakdown` takes an image with all
-its classes. Chapter 11.
+than the limit, and the objects there. `mrcnn_edu.coco_ap.breakdown` takes an image with all its
+classes. Chapter 11.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def pairs_by_class(
         sigmas: [J] the keypoints' constants.
 
     Raises:
-        UserError: see :mod:`mrcnn_edu.coco_ap.load`.
+        UserError: see `mrcnn_edu.coco_ap.load`.
     """
     index, truth = load_truth(ground_truth, iou_type, len(sigmas))
     found = load_results(results, index, iou_type, len(sigmas))
@@ -95,7 +95,7 @@ def pairs_by_class(
 
 
 def group(found_key: Ints, score: Floats, truth_key: Ints, limit: int) -> Groups:
-    """Sort detections and objects by key; of each key the ``limit`` best detections stay.
+    """Sort detections and objects by key; of each key the `limit` best detections stay.
 
     Args:
         found_key: [D] the group of each detection.
@@ -129,7 +129,7 @@ def overlaps(
         found: the detections.
         truth: the objects, with the same geometry.
         groups: which to compare.
-        sigmas: [J], see ``COCO_SIGMAS``.
+        sigmas: [J], see `COCO_SIGMAS`.
         lowest: mask IoUs below may be given as 0, which is faster.
     """
     result = np.empty(groups.pairs)

@@ -128,7 +128,7 @@ def load_results(
 
     Raises:
         UserError: ids that are not in the ground truth, a result without the field that
-            ``iou_type`` needs, a number that is not finite, a mask of another size or cut short.
+            `iou_type` needs, a number that is not finite, a mask of another size or cut short.
     """
     field, name = FIELD[iou_type]
     check_ids(results, index, "detections")

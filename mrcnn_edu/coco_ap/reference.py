@@ -28,7 +28,7 @@ def box_overlaps(found: Floats, truth: Floats, crowd: Bools) -> Floats:
 
 
 def mask_overlaps(found: NDArray[np.uint8], truth: NDArray[np.uint8], crowd: Bools) -> Floats:
-    """IoU of bitmaps [D, H, W] and [G, H, W]: [D, G]; crowds as in :func:`box_overlaps`."""
+    """IoU of bitmaps [D, H, W] and [G, H, W]: [D, G]; crowds as in `box_overlaps`."""
     pixels = found.shape[1] * found.shape[2]
     d, g = (m.reshape(len(m), pixels).astype(np.float64) for m in (found, truth))  # [., H·W]
     both = d @ g.T  # [D, G]
@@ -69,10 +69,10 @@ def match(
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """Let detections, best first, choose objects.
 
-    A detection takes the object that it overlaps most, among those of at least ``threshold`` that
-    are still free; of equal overlaps the later object. Objects that do not count in this range
-    are looked at only when no other fits; what they take is neither right nor wrong. A crowd is
-    never taken.
+    A detection takes the object that it overlaps most, among those of at least `threshold` that are
+    still free; of equal overlaps the later object. Objects that do not count in this range are
+    looked at only when no other fits; what they take is neither right nor wrong. A crowd is never
+    taken.
 
     Args:
         overlaps: [D, G], detections in order of their score.

@@ -42,18 +42,18 @@ def check_coco(
     archives: tuple[Archive, ...] = ARCHIVES,
     hash_archives: bool = False,
 ) -> CocoReport:
-    """Check all files of COCO 2017 under ``root``.
+    """Check all files of COCO 2017 under `root`.
 
     Every image's first and last two bytes are read, no image is decoded: a minute on a local disk.
 
     Args:
         root: the folder that holds train2017/, val2017/ and annotations/.
         splits: what ought to be there, by name; COCO's own by default.
-        archives: the files to download. Those that lie in ``root`` are compared in size.
+        archives: the files to download. Those that lie in `root` are compared in size.
         hash_archives: compare the MD5 of complete archives too; 20 GB take minutes.
 
     Raises:
-        FileNotFoundError: ``root`` is not a folder.
+        FileNotFoundError: `root` is not a folder.
     """
     root, report = Path(root), CocoReport()
     if not root.is_dir():

@@ -18,7 +18,7 @@ Target = dict[str, Tensor]  # what is in it: `data.coco`
 
 @dataclass(frozen=True)
 class Categories:
-    """The classes of a data set or a model: label i, from 1, has ``ids[i − 1]``, ``names[i − 1]``.
+    """The classes of a data set or a model: label i, from 1, has `ids[i − 1]`, `names[i − 1]`.
 
     Background, label 0, is not among them.
     """

@@ -37,7 +37,7 @@ def outline(
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> list[Array]:
-    """Polygons side by side in one box, of ``root_area``² pixels together, inside the image.
+    """Polygons side by side in one box, of `root_area`² pixels together, inside the image.
 
     Args:
         pieces: corners of each.

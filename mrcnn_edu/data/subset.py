@@ -10,7 +10,7 @@ from mrcnn_edu.data.coco import CocoFormatDataset
 
 
 class Subset(CocoFormatDataset):
-    """The images at ``indices`` of ``whole``, with all classes of the whole set.
+    """The images at `indices` of `whole`, with all classes of the whole set.
 
     Raises IndexError for an index that the whole set has not.
     """

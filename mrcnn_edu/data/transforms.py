@@ -6,7 +6,7 @@ masks of another size through `masks.resize`, which equals it; what is ours is t
 keypoints, and that every random number is drawn from the generator that is passed in (v2's own
 random transforms draw from the global one, which no worker and no resumed run reproduces). Boxes
 are xyxy in continuous coordinates, so a flip maps x to W − x.
-The paper trains with a flip and one size (section 3.1). Chapters 01 and 12.
+The paper trains with a flip and one size (§3.1). Chapters 01 and 12.
 """
 
 from collections.abc import Callable, Sequence

@@ -32,12 +32,12 @@ def to_coco(
         image_id: the id to write.
         image_size: (height, width) of the image, to which the masks are pasted.
         to_category_id: label 1..K -> category id.
-        config: ``mask_paste``, ``mask_threshold`` and ``keypoint_shift`` of it are used.
+        config: `mask_paste`, `mask_threshold` and `keypoint_shift` of it are used.
         keypoint_labels: the labels whose objects have joints; None: all.
 
     Returns:
-        one dictionary a detection; with ``segmentation`` if the model has a mask head, and with
-        ``keypoints``, x, y and 1 of each joint, if it has a keypoint head.
+        one dictionary a detection; with `segmentation` if the model has a mask head, and with
+        `keypoints`, x, y and 1 of each joint, if it has a keypoint head.
     """
     xywh = box_ops.to_xywh(detections.boxes).tolist()
     labels, scores = detections.labels.tolist(), detections.scores.tolist()

@@ -32,8 +32,8 @@ def count(config: ModelConfig, image: tuple[int, int]) -> dict[str, Any]:
         image: (height, width) in pixels, as the network sees it.
 
     Returns:
-        ``parameters``; ``trained``, those that are not frozen; ``gmac``, billions of multiply-adds
-        by part; and ``gmac_total``.
+        `parameters`; `trained`, those that are not frozen; `gmac`, billions of multiply-adds
+        by part; and `gmac_total`.
     """
     with torch.device("meta"), torch.no_grad():
         model = MaskRCNN(config).eval()

@@ -1,7 +1,7 @@
 """Run a model over a data set, and measure it as COCO does.
 
 Detections become the list of dictionaries that every COCO tool reads (boxes as xywh, masks as
-run-lengths, raw category ids); :mod:`mrcnn_edu.coco_ap` turns that list and the ground truth into
+run-lengths, raw category ids); `mrcnn_edu.coco_ap` turns that list and the ground truth into
 average precision. Chapter 11.
 """
 
@@ -22,7 +22,6 @@ from mrcnn_edu.evaluation.predict import predict
 from mrcnn_edu.files import write_json
 from mrcnn_edu.model import MaskRCNN
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 DETECTIONS = "detections.json"
 
 
@@ -35,9 +34,8 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Detect on a whole data set, in COCO's results format.
 
-    Where ``torch.distributed`` runs, each process takes its share of the batches, and each
-    returns all results. The batches are the same for any number of processes, and so are the
-    results.
+    Where `torch.distributed` runs, each process takes its share of the batches, and each returns
+    all results. The batches are the same for any number of processes, and so are the results.
 
     Args:
         model: any.
@@ -45,16 +43,16 @@ def coco_results(
         batch_size: images at a time. Only images of one size are equal alone and in a batch:
             padding changes borders and GroupNorm's statistics.
         progress: show a bar.
-        folder: receives ``detections.json`` in the end. Until then what is done is kept there, and
+        folder: receives `detections.json` in the end. Until then what is done is kept there, and
             a call that was killed goes on with the batch it was at when it is repeated, with as
             many processes as you like.
 
     Returns:
-        a list of dictionaries with ``image_id``, ``category_id``, ``bbox`` (xywh), ``score`` and
-        ``segmentation`` (compressed RLE), ready for JSON, in the order of the images.
+        a list of dictionaries with `image_id`, `category_id`, `bbox` (xywh), `score` and
+        `segmentation` (compressed RLE), ready for JSON, in the order of the images.
 
     Raises:
-        UserError: ``folder`` holds an unfinished evaluation of another model or data set.
+        UserError: `folder` holds an unfinished evaluation of another model or data set.
     """
     rank, processes = 0, 1
     if dist.is_available() and dist.is_initialized():

@@ -24,7 +24,7 @@ class DetectionLog:
     Args:
         folder: is made if need be.
         run: what the detections depend on; any text.
-        rank: the number of this process; it alone writes ``detections.part<rank>.jsonl``.
+        rank: the number of this process; it alone writes `detections.part<rank>.jsonl`.
 
     Raises:
         UserError: the folder holds the files of another run.

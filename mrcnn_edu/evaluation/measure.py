@@ -16,23 +16,23 @@ def coco_metrics(
     iou_type: coco_ap.IouType,
     max_detections: int | None = None,
 ) -> dict[str, float | None]:
-    """The numbers that COCO publishes, by :mod:`mrcnn_edu.coco_ap`.
+    """The numbers that COCO publishes, by `mrcnn_edu.coco_ap`.
 
     Args:
         ground_truth: the content of an annotation file.
-        results: as :func:`coco_results` writes them.
+        results: as `coco_results` writes them.
         iou_type: "bbox", "segm" or "keypoints".
         max_detections: detections of an image and class that count, best first; None for COCO's
             100, for keypoints 20.
 
     Returns:
         in percent, None where there is no ground truth in the range: AP, AP50, AP75, APs, APm,
-        APl, and average recall, AR1, AR10, AR100 (at 1, 10 and ``max_detections``), ARs, ARm,
+        APl, and average recall, AR1, AR10, AR100 (at 1, 10 and `max_detections`), ARs, ARm,
         ARl. Keypoints have no small range; their recalls are AR, AR50, AR75, ARm, ARl.
 
     Raises:
         UserError: image or category ids of the results are not those of the ground truth, or
-            something else is wrong with either; see :mod:`mrcnn_edu.coco_ap.load`.
+            something else is wrong with either; see `mrcnn_edu.coco_ap.load`.
     """
     limits = recall_limits(iou_type, max_detections)
     return coco_ap.evaluate(ground_truth, results, iou_type, limits).summary()
@@ -41,15 +41,15 @@ def coco_metrics(
 def measure(
     dataset: Dataset, results: Sequence[dict[str, Any]], config: ModelConfig
 ) -> dict[str, dict[str, float | None]]:
-    """:func:`coco_metrics` of boxes, masks and joints, as far as a model has such heads.
+    """`coco_metrics` of boxes, masks and joints, as far as a model has such heads.
 
     Args:
         dataset: whose ground truth counts.
-        results: as :func:`coco_results` writes them.
-        config: of the model; its ``detections_per_image`` count, for joints COCO's 20.
+        results: as `coco_results` writes them.
+        config: of the model; its `detections_per_image` count, for joints COCO's 20.
 
     Returns:
-        ``box``, and ``mask`` and ``keypoints`` where there are heads for them.
+        `box`, and `mask` and `keypoints` where there are heads for them.
     """
     truth, most = dataset.ground_truth(), config.detections_per_image
     found = {"box": coco_metrics(truth, results, "bbox", most)}

@@ -21,7 +21,7 @@ def predict(model: MaskRCNN, images: Sequence[Tensor]) -> list[Detections]:
 
     Returns:
         for each image its detections. Masks stay M×M inside their boxes; see
-        :func:`mrcnn_edu.masks.paste`.
+        `mrcnn_edu.masks.paste`.
     """
     was_training = model.training
     model.eval()

@@ -60,7 +60,7 @@ def make_report(
         max_detections: of an image and class, for boxes and masks; keypoints take COCO's 20.
 
     Raises:
-        UserError: see :func:`mrcnn_edu.coco_ap.evaluate`.
+        UserError: see `mrcnn_edu.coco_ap.evaluate`.
     """
     evaluations: dict[str, Evaluation] = {}
     errors: dict[str, Breakdown] = {}
@@ -280,7 +280,7 @@ def draw_results(
         results: of this image.
         categories: which the category ids are.
         min_score: results below are left out.
-        scale: see :func:`mrcnn_edu.pictures.overlay.overlay`.
+        scale: see `mrcnn_edu.pictures.overlay.overlay`.
     """
     shown = [r for r in results if r["score"] >= min_score]
     place = {category: k for k, category in enumerate(categories.ids)}

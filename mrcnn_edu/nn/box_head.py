@@ -3,7 +3,7 @@
 Features pooled from each RoI go in; K + 1 class logits (class 0 is background) and a box for each
 of the K object classes come out. Two fully connected layers, as in Lin et al. (2017), §4.2, or the
 mean of res5's output. The heads are modules; sampling and losses are functions beside them, and
-:mod:`mrcnn_edu.nn.detections` selects what is found. Chapter 08.
+`mrcnn_edu.nn.detections` selects what is found. Chapter 08.
 """
 
 from collections.abc import Sequence
@@ -119,7 +119,7 @@ def sample_rois(
     """Choose the RoIs of one image that enter the losses.
 
     The true boxes join the proposals, so that there are positives before the RPN has learnt
-    anything. A RoI is positive from IoU ``box_fg_iou`` on; at most ``box_positive_fraction`` of the
+    anything. A RoI is positive from IoU `box_fg_iou` on; at most `box_positive_fraction` of the
     sample is positive (paper §3.1: 1:3). Chapter 08.
 
     Args:

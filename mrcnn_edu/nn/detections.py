@@ -23,8 +23,8 @@ def candidates(
 ) -> Detections:
     """Every box that every class offers in one image, before suppression.
 
-    Each proposal has one box for each class; those above ``score_threshold`` are decoded, clipped
-    and returned proposal by proposal, class by class. Chapter 08.
+    Each proposal has one box for each class; those above `score_threshold` are decoded, clipped and
+    returned proposal by proposal, class by class. Chapter 08.
 
     Args:
         logits: [R, K+1] of this image's proposals.
@@ -53,8 +53,8 @@ def select_detections(
 ) -> Detections:
     """Decide what is in one image.
 
-    The :func:`candidates` are thinned by non-maximum suppression within their class, and the best
-    ``detections_per_image`` over all classes are kept (paper §3.1, "Inference"). Chapter 08.
+    The `candidates` are thinned by non-maximum suppression within their class, and the best
+    `detections_per_image` over all classes are kept (paper §3.1, "Inference"). Chapter 08.
 
     Args:
         logits: [R, K+1] of this image's proposals.

@@ -38,7 +38,7 @@ def edge_features(
         image: uint8 [3, H, W].
         stride: image pixels a map pixel; H and W are cut to multiples of it.
         directions: C.
-        wavelength: see :func:`edge_filters`.
+        wavelength: see `edge_filters`.
 
     Returns:
         float32 [C, H / stride, W / stride], 0 to 0.5. The border is reflected.

@@ -54,8 +54,8 @@ def keypoint_targets(keypoints: Tensor, boxes: Tensor, size: int) -> tuple[Tenso
     """Say in which cell of its box's M×M grid each joint lies, and which joints count.
 
     A joint counts if it is labelled (v > 0) and inside the box; one that lies exactly on the right
-    or lower edge belongs to the last column or row. Equal to torchvision's
-    ``keypoints_to_heatmap``. Chapter 09.
+    or lower edge belongs to the last column or row. Equal to torchvision's `keypoints_to_heatmap`.
+    Chapter 09.
 
     Args:
         keypoints: [R, J, 3], the joints of each box's object, in pixels.
@@ -103,7 +103,7 @@ def decode_keypoints(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Find the joints: the best cell of each map after resizing it to its box's size in pixels.
 
     Resizing with bicubic interpolation places a joint finer than the 56×56 grid would. Equal to
-    torchvision's ``heatmaps_to_keypoints``, which is Detectron's rule. Chapter 09.
+    torchvision's `heatmaps_to_keypoints`, which is Detectron's rule. Chapter 09.
 
     Args:
         logits: [D, J, M, M].

@@ -1,9 +1,9 @@
 """Convolutions with their normalisation: the bricks of backbone, pyramid and heads.
 
-Four norms, chosen by name in the configuration, and :class:`ConvNorm`, a convolution with a norm
-behind it. A frozen batch norm is an affine map, so it is folded into its convolution's weight and
-bias on the way: the same function and the same gradients, without two passes over the largest
-tensors of the network. Chapter 02.
+Four norms, chosen by name in the configuration, and `ConvNorm`, a convolution with a norm behind
+it. A frozen batch norm is an affine map, so it is folded into its convolution's weight and bias on
+the way: the same function and the same gradients, without two passes over the largest tensors of
+the network. Chapter 02.
 """
 
 from collections.abc import Callable
@@ -57,11 +57,11 @@ def group_norm(channels: int) -> nn.Module:
 
 
 def norm_layer(name: str, frozen_bn_eps: float = 1e-5) -> Norm | None:
-    """The maker of a norm, by its name in the configuration; None for ``"none"``.
+    """The maker of a norm, by its name in the configuration; None for `"none"`.
 
     Args:
-        name: ``frozen_bn``, ``batch_norm``, ``sync_bn`` (statistics over all processes),
-            ``group_norm`` or ``none``.
+        name: `frozen_bn`, `batch_norm`, `sync_bn` (statistics over all processes),
+            `group_norm` or `none`.
         frozen_bn_eps: ε of the frozen one.
 
     Raises:
@@ -80,7 +80,7 @@ def norm_layer(name: str, frozen_bn_eps: float = 1e-5) -> Norm | None:
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """``norm(conv(x))``, a frozen batch norm folded into the convolution.
+    """`norm(conv(x))`, a frozen batch norm folded into the convolution.
 
     scale · (W ∗ x) + shift = (scale · W) ∗ x + shift, and W's gradient is found through the
     product. The result is a new tensor that autograd does not keep: callers may change it in place.

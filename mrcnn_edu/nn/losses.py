@@ -1,11 +1,11 @@
 """What all losses share: a sum and a count, divided in the end.
 
 Every loss of the paper is a mean: over sampled anchors, over sampled RoIs, over the pixels of
-positive RoIs. Each loss function returns its sum and the count of what it summed, and
-:func:`divide` makes means of them. A process that holds a part of a batch knows only its own sums
-and counts, and the mean over the whole batch is Σ sums / Σ counts: who trains on several processes
-divides by counts that all have agreed on (:mod:`mrcnn_edu.training.distributed`), and no loss needs
-to know. Chapters 10 and 14.
+positive RoIs. Each loss function returns its sum and the count of what it summed, and `divide`
+makes means of them. A process that holds a part of a batch knows only its own sums and counts, and
+the mean over the whole batch is Σ sums / Σ counts: who trains on several processes divides by
+counts that all have agreed on (`mrcnn_edu.training.distributed`), and no loss needs to know.
+Chapters 10 and 14.
 """
 
 from collections.abc import Callable, Mapping

@@ -67,7 +67,7 @@ class MLPMaskHead(nn.Module):
         pool: P of the pooled features.
         hidden: width of the hidden layers.
         fcs: number of hidden layers.
-        num_masks: as for :class:`MaskHead`.
+        num_masks: as for `MaskHead`.
     """
 
     def __init__(self, in_channels: int, pool: int, hidden: int, fcs: int, num_masks: int) -> None:
@@ -105,11 +105,11 @@ def mask_loss(
 ) -> tuple[Tensor, int]:
     """Cross-entropy, summed over the pixels of all positive RoIs (paper §3).
 
-    With ``mask_prediction="sigmoid"`` that of the true class's mask alone, binary; with
-    ``"softmax"`` over K + 1 classes, where a pixel outside the object is background. The target of
-    a RoI is its object's mask cropped to the RoI and resampled to M×M. The loss of the paper is
-    the mean: to be divided by the count. A batch without positives gives a loss of zero that still
-    has a gradient. Chapter 09.
+    With `mask_prediction="sigmoid"` that of the true class's mask alone, binary; with `"softmax"`
+    over K + 1 classes, where a pixel outside the object is background. The target of a RoI is its
+    object's mask cropped to the RoI and resampled to M×M. The loss of the paper is the mean: to be
+    divided by the count. A batch without positives gives a loss of zero that still has a gradient.
+    Chapter 09.
 
     Args:
         logits: [P, K, M, M] for the positive RoIs of all images in order.
@@ -148,7 +148,7 @@ def predicted_class_masks(logits: Tensor, labels: Tensor, softmax: bool = False)
     """Pick the mask of each detection's class: [D, K, M, M] -> probabilities [D, M, M].
 
     Args:
-        logits: of :class:`MaskHead`; with ``softmax`` K + 1 a detection, the first background.
+        logits: of `MaskHead`; with `softmax` K + 1 a detection, the first background.
         labels: [D], 1 to K.
         softmax: classes compete for each pixel.
     """

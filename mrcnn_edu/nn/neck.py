@@ -69,7 +69,7 @@ def build_neck(config: ModelConfig, backbone_channels: Sequence[int]) -> Neck:
     """The neck of a configuration.
 
     Args:
-        config: ``neck``, channels, norms and anchors of it.
+        config: `neck`, channels, norms and anchors of it.
         backbone_channels: of C2 to C5.
     """
     return Neck(config, backbone_channels)

@@ -31,7 +31,7 @@ def propose(
     Of each level the highest logits are kept, decoded, clipped to the image and thinned by
     non-maximum suppression within the level; then the best of all levels are kept: of the image, so
     that no image's proposals depend on the others of its batch. Detectron took that last step over
-    the batch in training (``rpn_top_scope="batch"``). No gradient flows into proposals. Chapter 04.
+    the batch in training (`rpn_top_scope="batch"`). No gradient flows into proposals. Chapter 04.
 
     Args:
         objectness: logits [N, A].
@@ -43,7 +43,7 @@ def propose(
         training: take the training counts instead of the test counts.
 
     Returns:
-        one :class:`Proposals` for each image.
+        one `Proposals` for each image.
     """
     before = config.rpn_top_before_nms[0 if training else 1]
     after = config.rpn_top_after_nms[0 if training else 1]
@@ -71,7 +71,7 @@ def propose(
 
 
 def _best_of_batch(proposals: Sequence[Proposals], count: int) -> list[Proposals]:
-    """Keep the ``count`` highest scores of all images together; each image's stay in order."""
+    """Keep the `count` highest scores of all images together; each image's stay in order."""
     scores = torch.cat([p.scores for p in proposals])  # [R of all images]
     best = torch.zeros_like(scores, dtype=torch.bool)
     best[scores.topk(min(count, len(scores))).indices] = True

@@ -1,9 +1,9 @@
 """Residual backbones: an image goes in, feature maps at strides 4, 8, 16 and 32 come out.
 
-One class, :class:`ResNet`, with two kinds of block. :func:`build_backbone` makes ResNet-50 and -101
-(He et al. 2015), ResNeXt-101 (Xie et al. 2016), and small ones of the same plan with basic blocks,
-few channels and GroupNorm, for training from scratch with small batches (Wu and He, 2018). Mask
-R-CNN calls the four outputs C2 to C5 (§3, "Network Architecture"). Chapter 02.
+One class, `ResNet`, with two kinds of block. `build_backbone` makes ResNet-50 and -101 (He et al.
+2015), ResNeXt-101 (Xie et al. 2016), and small ones of the same plan with basic blocks, few
+channels and GroupNorm, for training from scratch with small batches (Wu and He, 2018). Mask R-CNN
+calls the four outputs C2 to C5 (§3, "Network Architecture"). Chapter 02.
 """
 
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ class RPNHead(nn.Module):
 
         Returns:
             objectness logits [N, A] and deltas [N, A, 4], in the order of
-            :func:`mrcnn_edu.anchors.pyramid_anchors`: level, row, column, shape. With several sizes
+            `mrcnn_edu.anchors.pyramid_anchors`: level, row, column, shape. With several sizes
             a cell, the shapes go ratio by ratio, and size by size within.
         """
         logits, deltas = [], []
@@ -92,9 +92,9 @@ def sample_anchors(
 ) -> AnchorSample:
     """Choose the anchors of one image that enter the losses.
 
-    An anchor is positive if its IoU with some object is at least ``rpn_fg_iou`` (or it is that
-    object's best), negative below ``rpn_bg_iou``, and otherwise left out (Ren et al. 2015,
-    §3.1.2). With ``border_anchors="drop"`` anchors that leave the image do not take part at all, so
+    An anchor is positive if its IoU with some object is at least `rpn_fg_iou` (or it is that
+    object's best), negative below `rpn_bg_iou`, and otherwise left out (Ren et al. 2015,
+    §3.1.2). With `border_anchors="drop"` anchors that leave the image do not take part at all, so
     every object's best is one that lies inside. Chapter 04.
 
     Args:
@@ -133,7 +133,7 @@ def rpn_losses(
     """Objectness and box loss, summed over a sample of anchors of each image.
 
     Both are to be divided by the number of sampled anchors in the batch, as torchvision does
-    (detectron2 divides by ``rpn_samples`` an image, which differs only where an image has fewer
+    (detectron2 divides by `rpn_samples` an image, which differs only where an image has fewer
     anchors). An image without objects contributes negatives only. Chapter 04.
 
     Args:

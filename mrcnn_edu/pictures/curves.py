@@ -12,11 +12,11 @@ LOSSES = ("rpn_objectness", "rpn_box", "box_class", "box", "mask", "keypoint")
 
 
 def save_curves(path: Path, metrics: Sequence[dict[str, Any]], smooth: int = 50) -> None:
-    """Draw the losses of a run, averaged over ``smooth`` steps, and the learning rate.
+    """Draw the losses of a run, averaged over `smooth` steps, and the learning rate.
 
     Args:
         path: the picture to write.
-        metrics: as :func:`mrcnn_edu.training.run_log.read_metrics` returns them.
+        metrics: as `mrcnn_edu.training.run_log.read_metrics` returns them.
         smooth: steps of the moving average; shorter runs take what they have.
     """
     from matplotlib.figure import Figure

@@ -1,8 +1,8 @@
 """Pictures: detections over an image, beside the ground truth, and the curves of a run.
 
-:func:`overlay` works on plain arrays and needs only Pillow; the figures need matplotlib. A class
-has one colour in every picture; where there is one class only, each object has its own. The colours
-are Okabe and Ito's and three of Tol's, which colour-blind readers can tell apart.
+`overlay` works on plain arrays and needs only Pillow; the figures need matplotlib. A class has one
+colour in every picture; where there is one class only, each object has its own. The colours are
+Okabe and Ito's and three of Tol's, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ def overlay(
         boxes: [G, 4] xyxy in pixels of the image.
         labels: G short texts; "" for none.
         masks: G masks [H, W], 0 or 1; a tensor [G, H, W], or a generator to save memory.
-        colours: G numbers in ``COLOURS``; they start over behind its end.
+        colours: G numbers in `COLOURS`; they start over behind its end.
         scale: enlarge the picture this many times, so that a line is thin on small images.
         opacity: of the masks, 0..1.
 
@@ -78,15 +78,15 @@ def draw_detections(
     paste: mask_ops.Dialect = "continuous",
     threshold: float = 0.5,
 ) -> Image.Image:
-    """Paint the detections of an image with at least ``min_score``.
+    """Paint the detections of an image with at least `min_score`.
 
     Args:
         image: uint8 [3, H, W].
         detections: in pixels of the image.
         names: the name of each class, label 1 first.
         min_score: leave out detections below.
-        scale: see :func:`overlay`.
-        paste: dialect of :func:`mrcnn_edu.masks.paste`.
+        scale: see `overlay`.
+        paste: dialect of `mrcnn_edu.masks.paste`.
         threshold: a pixel is in the mask if its probability is above.
     """
     shown = (detections.scores >= min_score).cpu()
@@ -118,7 +118,7 @@ def save_comparison(
     rows: Sequence[tuple[Image.Image, Image.Image]],
     columns: int = 3,
 ) -> None:
-    """Save pairs (ground truth, detections) as one picture, ``columns`` pairs a row."""
+    """Save pairs (ground truth, detections) as one picture, `columns` pairs a row."""
     from matplotlib.figure import Figure
 
     lines = -(-len(rows) // columns)
@@ -162,7 +162,7 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """Pixels of the mask [H, W] that are within ``width`` of its edge."""
+    """Pixels of the mask [H, W] that are within `width` of its edge."""
     inner = mask.copy()
     for _ in range(width):
         padded = np.pad(inner, 1)

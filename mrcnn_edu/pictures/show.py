@@ -27,7 +27,7 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (f"#{r:02x}{g:02x}{b:02x}" for r, 
 
 
 def use_style() -> None:
-    """Give all further figures the course's fonts, sizes and colours (``style.mplstyle``)."""
+    """Give all further figures the course's fonts, sizes and colours (`style.mplstyle`)."""
     import matplotlib.style
 
     matplotlib.style.use(STYLE)
@@ -81,7 +81,7 @@ def show_image(axis: "Axes", image: Tensor | NDArray, title: str = "", **options
         axis: where.
         image: [3, H, W] tensor or [H, W, 3] array, uint8 or 0..1; or one channel [H, W].
         title: above it.
-        options: for ``imshow``.
+        options: for `imshow`.
     """
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
@@ -106,7 +106,7 @@ def show_boxes(
         boxes: [G, 4] xyxy.
         colour: one for all, or G of them.
         labels: G short texts, drawn at the upper left corner.
-        options: for ``matplotlib.patches.Rectangle``: linewidth, linestyle, alpha.
+        options: for `matplotlib.patches.Rectangle`: linewidth, linestyle, alpha.
     """
     from matplotlib.patches import Rectangle
 
@@ -123,7 +123,7 @@ def show_boxes(
 
 
 def _pixels(image: Tensor | NDArray) -> NDArray:
-    """An image as ``imshow`` wants it: [H, W, 3] or [H, W].
+    """An image as `imshow` wants it: [H, W, 3] or [H, W].
 
     Raises:
         ValueError: it has another shape.

@@ -1,8 +1,8 @@
 """Runs a CUDA kernel on the CPU, one thread after another, and records who reads and writes what.
 
 In: a kernel (`@cuda.jit`, or the plain function), the blocks and threads of its launch, and its
-arguments: NumPy arrays and numbers. Out: a :class:`Trace`, and the arrays changed as the launch
-would change them. It needs neither a GPU nor Numba's simulator, and shows the same everywhere.
+arguments: NumPy arrays and numbers. Out: a `Trace`, and the arrays changed as the launch would
+change them. It needs neither a GPU nor Numba's simulator, and shows the same everywhere.
 
 What it sees of a kernel is what matters in Chapter 07: cells outside an array, two threads at one
 cell, and the 32-byte sectors that a warp's request touches. It runs threads one by one, so shared

@@ -1,7 +1,7 @@
 """RoIPool, RoIWarp, RoIAlign: a fixed-size piece of a feature map for every box, three ways each.
 
-In: feature maps [N, C, H, W] and boxes in image coordinates. Out: [R, C, P, P]. Fast R-CNN
-section 2.1 (RoIPool), MNC (RoIWarp), Mask R-CNN section 3 (RoIAlign). Chapters 05 to 07.
+In: feature maps [N, C, H, W] and boxes in image coordinates. Out: [R, C, P, P]. Fast R-CNN §2.1
+(RoIPool), MNC (RoIWarp), Mask R-CNN §3 (RoIAlign). Chapters 05 to 07.
 
 Which coordinates are rounded:
 

@@ -1,9 +1,9 @@
 """RoIAlign, RoIWarp and RoIPool for torch: one call, any device, any layout, any levels.
 
-In: feature maps [N, C, H, W], boxes in image coordinates (xyxy, continuous), as [R, 5] rows
-(image, x1, y1, x2, y2) or as a list of one [Rᵢ, 4] for each image. Out: [R, C, Ph, Pw], rows in
-the order of the boxes, in the layout and type of the features. Names and argument order are
-torchvision's. Mask R-CNN, section 3, "RoIAlign"; Chapter 05 (what), 06 (CPU), 07 (GPU).
+In: feature maps [N, C, H, W], boxes in image coordinates (xyxy, continuous), as [R, 5] rows (image,
+x1, y1, x2, y2) or as a list of one [Rᵢ, 4] for each image. Out: [R, C, Ph, Pw], rows in the order
+of the boxes, in the layout and type of the features. Names and argument order are torchvision's.
+Mask R-CNN, §3, "RoIAlign"; Chapter 05 (what), 06 (CPU), 07 (GPU).
 
 - `roi_align`, `roi_warp`, `roi_pool` pool from one map.
 - `multiscale_roi_align`, `..._warp`, `..._pool` pool each box from the level of a feature pyramid
@@ -75,7 +75,7 @@ def roi_warp(
 
 
 def roi_pool(input: Tensor, boxes: Boxes, output_size: Size, spatial_scale: float) -> Tensor:
-    """RoIPool (Fast R-CNN, section 2.1): box and bins rounded, the largest pixel of each bin.
+    """RoIPool (Fast R-CNN, §2.1): box and bins rounded, the largest pixel of each bin.
 
     The scaled corners are rounded, halves away from zero, and the last pixel belongs to the box:
     here, as in the reference, width = x2 − x1 + 1. Bin p covers pixels ⌊p · size⌋ to

@@ -1,8 +1,8 @@
 """RoIPool, RoIWarp and RoIAlign as NumPy loops, forward and backward: the definition.
 
 In: one map `x` [C, H, W] and one box (x1, y1, x2, y2) in image coordinates. Out: [C, Ph, Pw].
-Nothing here is fast; every line is a line of the formula, and the other implementations are
-tested against it. Fast R-CNN section 2.1, Mask R-CNN section 3. Chapters 05 and 06.
+Nothing here is fast; every line is a line of the formula, and the other implementations are tested
+against it. Fast R-CNN §2.1, Mask R-CNN §3. Chapters 05 and 06.
 
 **Samples (RoIAlign, RoIWarp).** With s = `spatial_scale`, bin (q, p) of Ph × Pw bins covers
 `[y1·s + q·h/Ph, y1·s + (q+1)·h/Ph) × [x1·s + p·w/Pw, ...)`, where h, w are the sides of the box

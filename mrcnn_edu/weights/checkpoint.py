@@ -1,8 +1,8 @@
 """A trained model as one file.
 
-``model.safetensors`` is for using a model: weights, with the configuration, the classes and the
-step in its header. One file is all that ``evaluate`` and ``predict`` need, and it is written whole
-or not at all. What a run needs to go on is :mod:`mrcnn_edu.training.state`'s. Chapter 13.
+`model.safetensors` is for using a model: weights, with the configuration, the classes and the step
+in its header. One file is all that `evaluate` and `predict` need, and it is written whole or not at
+all. What a run needs to go on is `mrcnn_edu.training.state`'s. Chapter 13.
 """
 
 import json
@@ -28,7 +28,7 @@ MODEL = "model.safetensors"  # in a run folder
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What is in a ``model.safetensors``."""
+    """What is in a `model.safetensors`."""
 
     model: MaskRCNN
     categories: Categories
@@ -58,7 +58,7 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:
-    """Build the model that is stored in ``path``, in eval mode.
+    """Build the model that is stored in `path`, in eval mode.
 
     Raises:
         UserError: the file is missing, truncated, not one of ours, or its weights do not fit its

@@ -30,11 +30,11 @@ def num_classes_of(tensors: Mapping[str, Tensor]) -> int:
 
 
 def pixel_statistics(backbone: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``pixel_mean`` and ``pixel_std`` of our configuration for images in 0..1.
+    """`pixel_mean` and `pixel_std` of our configuration for images in 0..1.
 
     Args:
         backbone: of our configuration.
-        tensors: the file; where it holds ``pixel_mean`` and ``pixel_std`` (BGR, in 0..255) these
+        tensors: the file; where it holds `pixel_mean` and `pixel_std` (BGR, in 0..255) these
             count, otherwise those of the published configurations.
     """
     divides = backbone.startswith("resnext")
@@ -49,7 +49,7 @@ def pixel_statistics(backbone: str, tensors: Mapping[str, Tensor]) -> dict[str, 
 
 
 def sources(config: ModelConfig, names: Iterable[str]) -> dict[str, Source]:
-    """Where each of our tensors is in a detectron2 state dict with ``num_classes`` classes.
+    """Where each of our tensors is in a detectron2 state dict with `num_classes` classes.
 
     Raises:
         UserError: detectron2's model zoo has no model like ours.
@@ -78,7 +78,7 @@ def sources(config: ModelConfig, names: Iterable[str]) -> dict[str, Source]:
 
 
 def backbone_prefixes(backbone: str, res5: str = "") -> dict[str, str]:
-    """Our beginnings of names in a backbone and theirs; ``block_names`` does the rest."""
+    """Our beginnings of names in a backbone and theirs; `block_names` does the rest."""
     return {
         "backbone.stem.0.": f"{backbone}stem.conv1.",
         "backbone.stem.1.": f"{backbone}stem.conv1.norm.",

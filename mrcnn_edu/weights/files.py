@@ -1,8 +1,8 @@
 """A file of weights, whatever it is: opened by its first bytes, known by its names.
 
 Three containers (safetensors, PyTorch's own, pickles of arrays) hold state dicts of five kinds.
-None of them can run code here: PyTorch's are read with ``weights_only=True``, pickles by
-:mod:`mrcnn_edu.weights.pickles`. Chapter 13.
+None of them can run code here: PyTorch's are read with `weights_only=True`, pickles by
+`mrcnn_edu.weights.pickles`. Chapter 13.
 """
 
 import os
@@ -51,9 +51,9 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """Read a file of weights and find out what it is.
 
     Args:
-        path: a safetensors file, a ``.pth`` of PyTorch (the state dict itself, or a training
-            checkpoint around it), or a ``.pkl`` of detectron2's; the name does not matter. A folder
-            means its ``model.safetensors``.
+        path: a safetensors file, a `.pth` of PyTorch (the state dict itself, or a training
+            checkpoint around it), or a `.pkl` of detectron2's; the name does not matter. A folder
+            means its `model.safetensors`.
 
     Raises:
         UserError: the file is missing, damaged, holds more than weights, or weights of an unknown
@@ -158,6 +158,6 @@ def _tensor(value: Any) -> Tensor | None:
 
 
 def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the ``module.`` that distributed training puts before them, nor momentum."""
+    """Names without the `module.` that distributed training puts before them, nor momentum."""
     prefix = "module." if tensors and all(n.startswith("module.") for n in tensors) else ""
     return {n.removeprefix(prefix): v for n, v in tensors.items() if not n.endswith("_momentum")}

@@ -91,8 +91,8 @@ def tensors(file: WeightsFile, config: ModelConfig) -> dict[str, Tensor]:
 def settings(file: WeightsFile, config: ModelConfig) -> dict[str, Any]:
     """The fields of the configuration that belong to the file, not to the user's choice.
 
-    They are ``OF_THE_WEIGHTS``: what the first convolution sees, where the stride is, and which ε
-    the frozen norms have.
+    They are `OF_THE_WEIGHTS`: what the first convolution sees, where the stride is, and which ε the
+    frozen norms have.
     """
     if file.kind == "mrcnn_edu":
         return {}  # its header holds a whole configuration

@@ -1,8 +1,8 @@
 """Backbones trained on ImageNet: torchvision's, and those that detectron2 starts from.
 
 A detector starts from a backbone that can already tell a thousand classes apart. torchvision's see
-RGB in 0..1 and have the stride of a bottleneck in its 3×3 convolution. detectron2's ``R-50.pkl``
-and ``R-101.pkl`` are MSRA's of 2015, with Caffe2's names: they see BGR in 0..255, not divided by a
+RGB in 0..1 and have the stride of a bottleneck in its 3×3 convolution. detectron2's `R-50.pkl` and
+`R-101.pkl` are MSRA's of 2015, with Caffe2's names: they see BGR in 0..255, not divided by a
 standard deviation, and have the stride in the first 1×1. With the wrong stride a backbone loads
 without a word and is worse; so these three settings belong to the file. Chapters 02 and 13.
 """

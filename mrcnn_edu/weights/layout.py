@@ -2,9 +2,9 @@
 
 Every difference between two code bases is one of two things. A tensor has another name; or the
 slices along one of its dimensions come in another order, with more or fewer of them (classes with
-or without background, BGR for RGB, anchors of a cell by size or by ratio). So a :class:`Source` for
-each of our tensors describes a format whole, and :func:`take` and :func:`put` read it in the two
-directions. Chapter 13.
+or without background, BGR for RGB, anchors of a cell by size or by ratio). So a `Source` for each
+of our tensors describes a format whole, and `take` and `put` read it in the two directions. Chapter
+13.
 """
 
 import re
@@ -40,7 +40,7 @@ class Prefixes:
     """Renaming by the beginning of a name; the longest beginning that fits counts.
 
     Args:
-        table: our beginnings and theirs. They end at a dot, so that ``1.`` is not ``10.``.
+        table: our beginnings and theirs. They end at a dot, so that `1.` is not `10.`.
     """
 
     def __init__(self, table: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our own tensors under the names that they have today.
 
     In files of commit 73924fa and before the backbone was called trunk, and the pyramid stood
-    beside it; an average's names begin with ``module.``.
+    beside it; an average's names begin with `module.`.
     """
     found = {}
     for name, value in tensors.items():
@@ -69,7 +69,7 @@ def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def blocks(order: Iterable[int], width: int) -> tuple[int, ...]:
-    """The positions of blocks of ``width`` slices: four box deltas stand together, for example."""
+    """The positions of blocks of `width` slices: four box deltas stand together, for example."""
     return tuple(block * width + i for block in order for i in range(width))
 
 
@@ -79,7 +79,7 @@ def misfits(
     expected: Mapping[str, Tensor],
     ignored: Callable[[str], bool] = lambda name: False,
 ) -> list[str]:
-    """Name what keeps :func:`take` from working; an empty list if nothing does.
+    """Name what keeps `take` from working; an empty list if nothing does.
 
     Args:
         theirs: their state dict.
@@ -112,7 +112,7 @@ def misfits(
 def take(
     theirs: Mapping[str, Tensor], sources: Mapping[str, Source], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Collect our tensors from theirs, once :func:`misfits` finds nothing.
+    """Collect our tensors from theirs, once `misfits` finds nothing.
 
     Args:
         theirs: their state dict.
@@ -135,14 +135,14 @@ def take(
 
 
 def put(ours: Mapping[str, Tensor], sources: Mapping[str, Source]) -> dict[str, Tensor]:
-    """Write our tensors as theirs; the inverse of :func:`take` for all that we have.
+    """Write our tensors as theirs; the inverse of `take` for all that we have.
 
     Args:
         ours: our state dict.
         sources: for each of its tensors.
 
     Returns:
-        their state dict, of new tensors. Slices that we do not have hold the source's ``fill``.
+        their state dict, of new tensors. Slices that we do not have hold the source's `fill`.
     """
     theirs: dict[str, Tensor] = {}
     for name, source in sources.items():
@@ -157,7 +157,7 @@ def put(ours: Mapping[str, Tensor], sources: Mapping[str, Source]) -> dict[str, 
 
 
 def their_shape(source: Source, ours: Sequence[int]) -> tuple[int, ...]:
-    """The shape their tensor has when ours has the shape ``ours``."""
+    """The shape their tensor has when ours has the shape `ours`."""
     shape = list(ours)
     if source.index is not None:
         shape[source.dim] = source.size

@@ -1,7 +1,7 @@
 """Weights for a purpose: a detector to use as it is, or a beginning for training.
 
-Both take the word of the command line: ``torchvision`` (its published detector of that preset),
-``imagenet`` (torchvision's classifier, for the backbone) or the path of a file of any known kind.
+Both take the word of the command line: `torchvision` (its published detector of that preset),
+`imagenet` (torchvision's classifier, for the backbone) or the path of a file of any known kind.
 Chapter 13.
 """
 
@@ -85,8 +85,8 @@ def begin_from(
 
     Args:
         weights: "torchvision", "imagenet", or the path of a file of any known kind.
-        name: the preset that ``config`` comes from.
-        config: of the model to train, its ``num_classes`` those of the data.
+        name: the preset that `config` comes from.
+        config: of the model to train, its `num_classes` those of the data.
         class_names: of the data, label 1 first.
         seed: of the weights that stay random.
 

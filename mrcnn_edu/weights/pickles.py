@@ -1,7 +1,7 @@
 """Reading a pickle of arrays from a stranger without running it.
 
 detectron2 publishes its models as pickles of NumPy arrays, and a pickle is a program: loading one
-with ``pickle.load`` calls whatever functions it names. Here it may name a few things, each replaced
+with `pickle.load` calls whatever functions it names. Here it may name a few things, each replaced
 by a stand-in of ours that only writes down what it was given; not even NumPy's own constructors are
 called with a stranger's arguments. The arrays are made afterwards, from bytes whose number has been
 checked. Everything else is refused by name. Chapter 13.

@@ -1,8 +1,8 @@
 """The files that torchvision publishes: which there are, where they are, whether they are whole.
 
-They live in the cache that ``torch.hub`` uses, so a file that is there already is not fetched
-again. The end of each name is the beginning of its SHA-256, which tells a damaged file from a good
-one, and a renamed one for what it is. Chapter 13.
+They live in the cache that `torch.hub` uses, so a file that is there already is not fetched again.
+The end of each name is the beginning of its SHA-256, which tells a damaged file from a good one,
+and a renamed one for what it is. Chapter 13.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ DETECTORS = (
 
 
 def detector_file(preset: str) -> Path:
-    """The file of torchvision's detector ``preset``, fetched if it is not in the cache.
+    """The file of torchvision's detector `preset`, fetched if it is not in the cache.
 
     Raises:
         UserError: torchvision has none for this preset, or it cannot be fetched; the message says
@@ -122,6 +122,6 @@ def _digits(url: str) -> str:
 
 @lru_cache(maxsize=8)
 def _sha256(path: Path, modified: int) -> str:
-    """``modified`` is there for the cache: a file that was written again is read again."""
+    """`modified` is there for the cache: a file that was written again is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

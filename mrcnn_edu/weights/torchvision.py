@@ -95,7 +95,7 @@ def to_torchvision(
 ) -> dict[str, Tensor]:
     """Our weights as a state dict that torchvision's model of the same kind loads.
 
-    Its detections are then ours. Build that model with ``frozen_bn_eps`` as the ε of its norms.
+    Its detections are then ours. Build that model with `frozen_bn_eps` as the ε of its norms.
 
     Args:
         weights: our state dict.

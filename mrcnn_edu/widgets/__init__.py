@@ -1,1 +1,1 @@
-"""Figures that move: a module and a JavaScript file each; :mod:`.common` says how to write one."""
+"""Figures that move: a module and a JavaScript file each; `common` says how to write one."""

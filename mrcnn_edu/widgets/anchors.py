@@ -34,8 +34,8 @@ class AnchorExplorer(Widget):
     Args:
         image: uint8 [3, H, W], sides multiples of 64.
         box: the object, (x1, y1, x2, y2), whole pixels.
-        traits: ``anchors``, a key of SETS; ``base``, the smallest size in pixels, even; ``point``,
-            the place whose cells are shown; ``low_quality``, whether that rule is on.
+        traits: `anchors`, a key of SETS; `base`, the smallest size in pixels, even; `point`,
+            the place whose cells are shown; `low_quality`, whether that rule is on.
 
     See Chapter 03.
     """

@@ -21,7 +21,7 @@ class TwoBoxes(Widget):
         image: uint8 [3, H, W]; what the boxes lie on.
         anchor: the box that is started from, (x1, y1, x2, y2).
         box: the object's.
-        traits: ``weights``, a key of WEIGHTS; ``whole``: corners on whole pixels only; ``plus``:
+        traits: `weights`, a key of WEIGHTS; `whole`: corners on whole pixels only; `plus`:
             show the IoU of the old +1 convention too.
 
     See Chapter 01.

@@ -2,7 +2,7 @@
 
 A widget is a Python module and a JavaScript file of the same name. Its arithmetic is in the
 JavaScript too, so that it is alive in a static page with no kernel: all it needs travels in its
-traits, which a notebook saves. The smallest one, ``twice.py``::
+traits, which a notebook saves. The smallest one, `twice.py`:
 
     class Twice(Widget):
         \"\"\"A dot and its double. Chapter 01.\"\"\"
@@ -15,7 +15,7 @@ traits, which a notebook saves. The smallest one, ``twice.py``::
             figure.subplots().plot([self.x, 2 * self.x], [0, 0], "o")
             return figure
 
-and ``twice.js``::
+and `twice.js`:
 
     import { clamp, draggable, mount, number, put, set, svg, watch } from "./_core.js";
 
@@ -42,10 +42,10 @@ and ``twice.js``::
 
     export default { render };
 
-The contract that tests rely on: the root has ``data-widget`` (``mount``), what can be dragged has
-``data-drag`` (``draggable``), and every change of state writes a short text to the root's
-``data-state``. Arrays are bytes of little-endian float32 (:func:`pack`, in JavaScript ``floats``)
-or short lists. ``tests/widgets/node.py`` runs the exported functions, to compare them with Python.
+The contract that tests rely on: the root has `data-widget` (`mount`), what can be dragged has
+`data-drag` (`draggable`), and every change of state writes a short text to the root's `data-state`.
+Arrays are bytes of little-endian float32 (`pack`, in JavaScript `floats`) or short lists.
+`tests/widgets/node.py` runs the exported functions, to compare them with Python.
 """
 
 import base64
@@ -65,11 +65,11 @@ _IMPORT = re.compile(r'^import\s*\{[^}]*\}\s*from\s*"\./_core\.js";\n', re.MULTI
 
 
 def bundle(name: str) -> str:
-    """The JavaScript of a widget as one ES module: ``_core.js``, then ``name.js``.
+    """The JavaScript of a widget as one ES module: `_core.js`, then `name.js`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file imports nothing from ``./_core.js``, or something from elsewhere.
+        ValueError: the file imports nothing from `./_core.js`, or something from elsewhere.
     """
     own, found = _IMPORT.subn("", (FOLDER / f"{name}.js").read_text("utf-8"))
     if found != 1 or re.search(r"^import\b", own, re.MULTILINE):
@@ -78,9 +78,9 @@ def bundle(name: str) -> str:
 
 
 def style(name: str = "") -> str:
-    """The CSS of a widget: ``_core.css``, then ``name.css`` where a name is given.
+    """The CSS of a widget: `_core.css`, then `name.css` where a name is given.
 
-    A widget with a file of its own sets ``_css = style(name)`` beside ``_esm``.
+    A widget with a file of its own sets `_css = style(name)` beside `_esm`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,17 +90,17 @@ def style(name: str = "") -> str:
 
 
 def pack(values: Tensor) -> bytes:
-    """A tensor as little-endian float32, row by row: a trait that ``floats`` reads."""
+    """A tensor as little-endian float32, row by row: a trait that `floats` reads."""
     return values.detach().cpu().numpy().astype("<f4").tobytes()
 
 
 def unpack(values: bytes, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """What :func:`pack` packed, as a float32 array of the shape."""
+    """What `pack` packed, as a float32 array of the shape."""
     return np.frombuffer(values, "<f4").reshape(shape)
 
 
 def photograph(image: Tensor) -> str:
-    """An image as a data URL, JPEG: a trait that an SVG ``image`` shows.
+    """An image as a data URL, JPEG: a trait that an SVG `image` shows.
 
     Args:
         image: uint8 [3, H, W], RGB.
@@ -113,8 +113,7 @@ def photograph(image: Tensor) -> str:
 class Widget(anywidget.AnyWidget):
     """A widget with the course's style, shown as a picture where no JavaScript runs.
 
-    Subclasses set ``_esm = bundle(name)``, declare their traits, and draw their state in
-    :meth:`figure`.
+    Subclasses set `_esm = bundle(name)`, declare their traits, and draw their state in `figure`.
     """
 
     _css = style()

@@ -57,7 +57,7 @@ class DetectionExplorer(Widget):
         Args:
             model: the one that made the record; its box head is run.
             record: of a forward pass.
-            target: ``boxes`` [G, 4] in pixels of the network's input, and ``labels`` [G].
+            target: `boxes` [G, 4] in pixels of the network's input, and `labels` [G].
             names: of the K classes.
             index: which image of the batch.
         """

@@ -1,7 +1,7 @@
 """Where a gradient arrives: drag a box over a map and see what RoIAlign and RoIPool send back.
 
 In: one channel of a feature map, a box in image coordinates; 4 × 4 bins. The arithmetic is in
-``gradient_map.js`` too and is tested against the library's autograd. Chapter 06.
+`gradient_map.js` too and is tested against the library's autograd. Chapter 06.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class GradientMap(Widget):
         features: [H, W], one channel; any range.
         box: xyxy in image coordinates.
         stride: image pixels a map pixel.
-        state: first values of ``bin`` (the bin q · 4 + p whose gradient is 1; −1 for all) and
-            ``samples`` (a bin side, 1 to 4).
+        state: first values of `bin` (the bin q · 4 + p whose gradient is 1; −1 for all) and
+            `samples` (a bin side, 1 to 4).
 
     Raises:
         ValueError: the map is not [H, W].

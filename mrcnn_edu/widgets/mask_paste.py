@@ -2,7 +2,7 @@
 
 In: the bitmap of an object and its box. The widget cuts the bitmap to 7, 14, 28 or 56 cells a side,
 pastes it by either dialect, and colours what is missing and what is too much; the box of the paste
-can be dragged, with the cut or without it. Mask R-CNN, section 3. Chapter 09.
+can be dragged, with the cut or without it. Mask R-CNN, §3. Chapter 09.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ class MaskPaste(Widget):
         mask: [H, W], 0 or 1.
         box: xyxy in pixels of the mask, at least two pixels wide and high, inside the image.
         photograph: uint8 [3, H, W], the image that the mask belongs to.
-        state: first values of ``cells`` (7, 14, 28 or 56), ``threshold``, ``dialect``
-            ("continuous" or "torchvision") and ``recut`` (cut the mask where it is pasted; else it
-            stays cut from ``box``).
+        state: first values of `cells` (7, 14, 28 or 56), `threshold`, `dialect`
+            ("continuous" or "torchvision") and `recut` (cut the mask where it is pasted; else it
+            stays cut from `box`).
 
     Raises:
         ValueError: the mask is not [H, W], or the box is not inside it.

@@ -27,7 +27,7 @@ class PrecisionRecall(Widget):
         objects: [G, 4] xyxy, G at least 1.
         object_images: [G].
         size: (height, width) of each image.
-        traits: ``iou``, the threshold that is looked at; ``cut``, the score from which a detection
+        traits: `iou`, the threshold that is looked at; `cut`, the score from which a detection
             would be shown to a user.
     """
 

@@ -78,7 +78,7 @@ class ProposalExplorer(Widget):
         return index[keep][: self.kept]
 
     def found(self) -> Tensor:
-        """For each true box whether a shown proposal overlaps it by at least ``covered``: [G]."""
+        """For each true box whether a shown proposal overlaps it by at least `covered`: [G]."""
         truths, shown = self._boxes(self.truths), self._boxes(self.candidates)[self.selected()]
         if not len(shown):
             return torch.zeros(len(truths), dtype=torch.bool)

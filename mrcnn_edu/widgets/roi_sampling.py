@@ -2,7 +2,7 @@
 
 In: one channel of a feature map, a box in image coordinates. The widget shows the box and the box
 that the operator reads, the bins, the samples with their four neighbours and weights, and the
-outputs of the three operators side by side. Mask R-CNN, section 3, figure 3. Chapter 05.
+outputs of the three operators side by side. Mask R-CNN, §3, figure 3. Chapter 05.
 """
 
 import base64
@@ -35,9 +35,9 @@ class RoISampling(Widget):
         stride: image pixels a map pixel.
         photograph: uint8 [3, H·stride, W·stride], the image that the map belongs to; shown on
             demand, in a resolution of at most 512 pixels.
-        state: first values of ``operator`` ("pool", "warp", "align"), ``bins`` (1 to 7),
-            ``samples`` (a bin side, 1 to 4; 0 adaptive), ``aligned``, ``reduce`` ("mean", "max"),
-            ``bin`` (row, column of the one that is explained).
+        state: first values of `operator` ("pool", "warp", "align"), `bins` (1 to 7),
+            `samples` (a bin side, 1 to 4; 0 adaptive), `aligned`, `reduce` ("mean", "max"),
+            `bin` (row, column of the one that is explained).
 
     Raises:
         ValueError: the map is not [H, W], or the box is not inside the image.

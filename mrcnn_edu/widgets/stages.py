@@ -53,7 +53,7 @@ class StageExplorer(Widget):
         min_score: float = 0.5,
         proposals: int = 40,
     ) -> "StageExplorer":
-        """Make one of an image of a record that ``detect`` has completed.
+        """Make one of an image of a record that `detect` has completed.
 
         Args:
             record: with proposals and detections.

@@ -1,7 +1,7 @@
 """The thread map: which outputs a warp computes, and which sectors of memory it has to fetch.
 
 One RoI pooled to [4, 4] bins with 64 channels from a float32 map of 12 × 16 pixels. The arithmetic
-is in ``thread_map.js`` too; tests hold the two, and the recorder of kernels, against each other.
+is in `thread_map.js` too; tests hold the two, and the recorder of kernels, against each other.
 Chapter 07.
 """
 

@@ -27,9 +27,9 @@ class TransformExplorer(Widget):
         image: uint8 [3, H, W].
         target: its boxes [G, 4], masks [G, H, W] and, where there are any, keypoints [G, J, 3].
         names: of the objects, G of them; numbers where there are none.
-        traits: ``first`` and ``second``, of STEPS; ``forgotten``, of FORGOTTEN: what the code does
-            not move; ``chosen``: the object whose numbers are shown; ``window``: what "crop" cuts
-            out, top, left, height, width, less where the picture ends before it; ``resized``: the
+        traits: `first` and `second`, of STEPS; `forgotten`, of FORGOTTEN: what the code does
+            not move; `chosen`: the object whose numbers are shown; `window`: what "crop" cuts
+            out, top, left, height, width, less where the picture ends before it; `resized`: the
             height and width that "resize" gives.
 
     See Chapter 12.
