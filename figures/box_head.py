@@ -72,8 +72,8 @@ def draw() -> Figure:
 
 
 def paint_of(label: int) -> str:
-    """The colour of a class: the course's nine, and black in place of its grey."""
-    return "black" if label == len(COLOURS) else "#{:02x}{:02x}{:02x}".format(*COLOURS[label - 1])
+    """The colour of a class: the course's nine, and red in place of its grey."""
+    return "#e60026" if label == len(COLOURS) else "#{:02x}{:02x}{:02x}".format(*COLOURS[label - 1])
 
 
 def of_classes(axis: Axes, boxes: Tensor, labels: Tensor, linewidth: float) -> None:
