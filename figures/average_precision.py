@@ -94,7 +94,7 @@ def _draw_curve(axis: Axes, right: np.ndarray) -> None:
     for name, r, p in zip(NAMES, recall, raw, strict=True):
         axis.annotate(name, (r, p), (-9, -10), textcoords="offset points", fontsize=7.5)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.04), ylim=(0, 1.06))
-    axis.text(0.5, 0.2, f"area = AP50\n{points.mean():.3f}", ha="center", color=BLUE)
+    axis.text(0.5, 0.2, f"mean of 101 points:\nAP50 = {points.mean():.3f}", ha="center", color=BLUE)
     axis.set_title("3. curve and staircase", loc="left")
 
 
