@@ -57,7 +57,8 @@ test-book: $(VENV)/.book  ## open every page of the book in a browser; drag ever
 	@$(BIN)/python -m tools.check_book
 
 lab: $(VENV)/.course  ## open the course in JupyterLab
-	@GOMP_SPINCOUNT=$${GOMP_SPINCOUNT-10000} $(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+	@GOMP_SPINCOUNT=$${GOMP_SPINCOUNT-10000} $(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir . \
+	  --LabApp.news_url=None --LabApp.default_url=/lab/tree/notebooks/00_the_whole_machine.ipynb
 
 notebooks: $(VENV)/.test  ## run every chapter again and store its text outputs
 	@$(BIN)/python -m tools.notebooks --execute
@@ -73,7 +74,7 @@ benchmarks: $(VENV)/.test  ## measure against torchvision; writes results/
 	@for script in roi nms paste evaluate model loader "train --size 320 --steps 6 --images 16"; do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; done
 
-tables: $(VENV)/.test  ## write the tables of README.md from results/
+tables: $(VENV)/.test  ## write the tables of book/measured.md from results/
 	@$(BIN)/python -m benchmarks.tables
 
 clean:  ## remove the environment, all runs and the built book

@@ -1,4 +1,4 @@
-"""Write the tables of measured numbers in README.md from the files in results/.
+"""Write the tables of measured numbers in book/measured.md from the files in results/.
 
     python -m benchmarks.tables          # rewrite the part between the two markers
     python -m benchmarks.tables --check  # exit 1 if it is not up to date
@@ -212,19 +212,19 @@ def sizes() -> list[str]:
 
 
 def main() -> None:
-    """Rewrite README.md, or check it."""
+    """Rewrite book/measured.md, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    text = readme.read_text()
+    page = ROOT / "book" / "measured.md"
+    text = page.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     tables = "\n".join([*trained(), "", *scatter(), "", *speed(), "", *sizes()])
     new = f"{before}{BEGIN}\n{tables}\n{END}{after}"
     if check:
-        sys.exit(0 if new == text else "README.md is not what results/ says: make tables")
-    readme.write_text(new)
+        sys.exit(0 if new == text else "book/measured.md is not what results/ says: make tables")
+    page.write_text(new)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_measured_numbers_say_where_they_come_from(path):
     assert {"cpu", "cores", "memory_gib"} <= result["machine"].keys()
 
 
-def test_tables_of_the_readme_are_made_from_results():
+def test_tables_of_measured_numbers_are_made_from_results():
     command = [sys.executable, "-m", "benchmarks.tables", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr

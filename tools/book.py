@@ -21,7 +21,7 @@ import yaml
 from nbclient.exceptions import CellExecutionError
 
 from mrcnn_edu.errors import UserError
-from tools import library_pages
+from tools import course_table, library_pages
 from tools.library_pages import PACKAGE, Chapter
 from tools.notebooks import ROOT, chapters, execute, normalise
 from tools.vendor import vendor
@@ -31,6 +31,7 @@ BUILD = BOOK / "_build"
 SOURCE = BUILD / "source"
 RUNS = BUILD / "runs"
 HTML = BUILD / "html"
+COURSE = "<!-- course -->"  # in intro.md: the chapters
 LINK = re.compile(r"(\]\()\.\./([^)\s#]+)(#[^)\s]*)?(?=[)\s])")
 CHAPTER_LINK = re.compile(r"\[([^\]\[]+)\]\(((\d\d|[AB])_\w+\.ipynb)(?:#[^)]*)?\)")
 
@@ -150,7 +151,7 @@ def stage(course: list[Chapter]) -> None:
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("_build", "package.json"))
     vendor(SOURCE / "_assets" / "vendor")
-    linked = set((ROOT / "figures").glob("*.svg"))
+    linked = {*(ROOT / "figures").glob("*.svg"), ROOT / "figures" / "prediction.png"}
     linked |= {ROOT / "results" / "ablations" / name for name in ("cpu.md", "cpu.svg")}
     for chapter in course:
         notebook = nbformat.read(RUNS / chapter.path.name, as_version=4)
@@ -162,6 +163,8 @@ def stage(course: list[Chapter]) -> None:
         target = SOURCE / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
+    intro = (BOOK / "intro.md").read_text("utf-8")
+    _write(SOURCE / "intro.md", intro.replace(COURSE, course_table.table()))
     files = library_pages.files()
     for path in files:
         _write(SOURCE / library_pages.page_of(path), library_pages.page(path, course))
@@ -181,6 +184,7 @@ def stage(course: list[Chapter]) -> None:
                     {"file": "from_python"},
                     {"file": "notation"},
                     {"file": "differences"},
+                    {"file": "measured"},
                     {"file": "ablations"},
                     {"file": "training_on_coco"},
                     {

@@ -8,7 +8,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mrcnn_edu.errors import UserError
-from tools import book
+from tools import book, course_table
 from tools.notebooks import ROOT, chapters
 
 
@@ -67,6 +67,7 @@ def test_the_readme_links_every_chapter_by_its_question():
     for path in chapters():
         chapter = book.chapter_of(path)
         assert f"| [{chapter.number}](notebooks/{path.name}) | {chapter.title} |" in readme
+    assert readme == course_table.with_table(readme), "run python -m tools.course_table"
     for target in re.findall(r"\]\(((?:notebooks|figures)/[^)]+)\)", readme):
         assert (ROOT / target).exists(), target
 
