@@ -1,4 +1,4 @@
-"""Image and target, changed together: flips, quarter turns, crops, sizes, colours.
+"""Image and target, changed together: flips, quarter turns, crops, sizes.
 
 In: an image [3, H, W] (uint8 or float) and a target as torchvision's detectors take it. Out: new
 ones; the input is never written to. Pixels, boxes and flips go through torchvision.transforms.v2,
@@ -165,13 +165,6 @@ def resize_target(
     return scaled
 
 
-def jitter_colour(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast and saturation, each times a factor in 1 − strength .. 1 + strength."""
-    for adjust in (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation):
-        image = adjust(image, 1 + strength * (2 * _draw(generator) - 1))
-    return image
-
-
 def augment(
     image: Tensor,
     target: Target,
@@ -180,26 +173,19 @@ def augment(
     flip_probability: float = 0.5,
     vertical_flip_probability: float = 0.0,
     quarter_turns: bool = False,
-    crop: int = 0,
-    colour_jitter: float = 0.0,
 ) -> tuple[Tensor, Target]:
     """One random variant of an image and its target, drawn from `generator`. Chapter 12.
 
     The paper's augmentation is the flip alone. Microscopy has no up and no left: it takes both
-    flips, quarter turns, and `crop`, the side of a random square (smaller where the image
-    is). The numbers drawn depend on the options, not on the image.
+    flips and quarter turns. The numbers drawn depend on the options, not on the image. A random
+    window comes before: `draw_window`.
     """
-    if crop:
-        window = draw_window(image.shape[-2:], crop, generator)
-        image, target = crop_window(image, target, *window)
     if flip_probability and _draw(generator) < flip_probability:
         image, target = horizontal_flip(image, target)
     if vertical_flip_probability and _draw(generator) < vertical_flip_probability:
         image, target = vertical_flip(image, target)
     if quarter_turns:
         image, target = quarter_turn(image, target, int(4 * _draw(generator)))
-    if colour_jitter:
-        image = jitter_colour(image, colour_jitter, generator)
     return image, target
 
 

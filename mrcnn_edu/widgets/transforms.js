@@ -146,7 +146,7 @@ export function compare(a, b) {
 
 const COLOURS = [
   [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0],
-  [204, 121, 167], [255, 255, 255],
+  [204, 121, 167], [90, 60, 200],
 ];
 const STEPS = ["nothing", "mirror", "upside down", "quarter turn", "crop", "resize"];
 const PARTS = ["nothing", "boxes", "masks", "joints"];
@@ -164,7 +164,7 @@ function tint(sample) {
   sample.masks.forEach((mask, k) => {
     const paint = COLOURS[sample.ids[k] % COLOURS.length];
     mask.forEach((value, place) => {
-      if (value) pixels.data.set([...paint, 150], 4 * place);
+      if (value) pixels.data.set([...paint, 125], 4 * place);
     });
   });
   context.putImageData(pixels, 0, 0);

@@ -48,7 +48,7 @@ def sources() -> list[str]:
 @pytest.fixture(scope="module")
 def chapter() -> dict[str, Any]:
     names: dict[str, Any] = {}
-    exec("import json\nfrom pathlib import Path\nimport numpy as np", names)
+    exec("import json\nimport re\nfrom pathlib import Path\nimport numpy as np", names)
     exec("from PIL import Image, ImageOps", names)
     for text in sources():
         exec(compile(text, "<chapter 12>", "exec"), names)

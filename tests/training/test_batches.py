@@ -5,7 +5,14 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize as resize_by_torchvision
 
-from mrcnn_edu.data.transforms import augment, resize, resize_target, to_float
+from mrcnn_edu.data.transforms import (
+    augment,
+    crop_window,
+    draw_window,
+    resize,
+    resize_target,
+    to_float,
+)
 from mrcnn_edu.training.batches import load_sample, make_batch, read_sample
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.order import image_generator
@@ -58,8 +65,11 @@ def test_a_sample_is_what_the_straightforward_way_makes(crop):
         target["masks"] = resize_by_torchvision(
             read.target["masks"], [side, side], InterpolationMode.NEAREST_EXACT
         )
+        if crop:
+            window = draw_window((side, side), crop, generator)
+            image, target = crop_window(image, target, *window)
         image, target = augment(
-            image, target, generator, crop=crop, vertical_flip_probability=0.5, quarter_turns=True
+            image, target, generator, vertical_flip_probability=0.5, quarter_turns=True
         )
         sample = load_sample(shapes, place, config, model)
         assert torch.equal(sample.image, image)
