@@ -29,17 +29,27 @@ def cell_anchors(
 ) -> Tensor:
     """The anchors of one cell: [n, 4] with n = ratios × sizes, ratios varying slowest.
 
-    `sizes` are the sides, in pixels, of squares of the anchor's area; a ratio is height over
-    width. Three conventions of `rounding`:
+    Three conventions of `rounding`:
 
-    - "none": exactly that, centred on (0, 0), as in detectron2;
+    - "none": the sizes and ratios exactly, centred on (0, 0), as in detectron2;
     - "round": the corners rounded to integers, as in torchvision;
     - "legacy": py-faster-rcnn's and Detectron's. The shapes of one cell of `stride` pixels are
-      rounded to whole pixels and then enlarged, so a ratio is met only roughly (at stride 16,
-      0.5 becomes 23 × 12), and they are centred on (stride / 2, stride / 2), the cell's middle.
+      rounded to whole pixels and then enlarged, so a ratio is met only roughly (at stride 16, 0.5
+      becomes 23 × 12), and they are centred on (stride / 2, stride / 2), the cell's middle.
 
-    Raises ValueError unless all sizes and ratios are positive, and for an unknown rounding. See
     Chapter 03.
+
+    Args:
+        sizes: sides, in pixels, of squares of the anchors' areas.
+        ratios: height over width.
+        rounding: one of the three conventions.
+        stride: pixels between cells; only "legacy" looks at it.
+
+    Returns:
+        [n, 4], xyxy float32 in pixels.
+
+    Raises:
+        ValueError: a size or ratio is not positive, there is none, or the rounding is unknown.
     """
     if not sizes or not ratios or min(sizes) <= 0 or min(ratios) <= 0:
         raise ValueError(
@@ -66,10 +76,17 @@ def cell_anchors(
 def grid_anchors(cell: Tensor, feature_size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """The anchors of one feature map: [H · W · n, 4], in the order y, x, anchor.
 
-    `cell` [n, 4] is repeated at (x · stride_x, y · stride_y) for each of the H × W cells,
-    `stride` = (stride_y, stride_x) in pixels. So anchors centred on (0, 0) come to lie on their
-    cell's top left corner, half a stride from its middle, as in torchvision and detectron2. See
-    Chapter 03.
+    `cell` is repeated at (x · stride_x, y · stride_y) for each of the H × W cells. So anchors
+    centred on (0, 0) come to lie on their cell's top left corner, half a stride from its middle, as
+    in torchvision and detectron2. Chapter 03.
+
+    Args:
+        cell: [n, 4], the anchors of the cell at (0, 0).
+        feature_size: (H, W) of the map.
+        stride: (stride_y, stride_x), pixels from cell to cell.
+
+    Returns:
+        [H · W · n, 4], xyxy in pixels, on the device of `cell`.
     """
     height, width = feature_size
     stride_y, stride_x = stride
@@ -89,14 +106,27 @@ def pyramid_anchors(
     device: torch.device | str = "cpu",
     strides: Sequence[int] | None = None,
 ) -> list[Tensor]:
-    """The anchors of each pyramid level: a list of [A_l, 4], finest level first.
+    """The anchors of each pyramid level, finest level first.
 
-    `sizes_per_level` and `feature_sizes` have one entry a level; `image_size` is the (H, W)
-    of the padded batch. Without `strides` a level's is image size // feature size, per axis, as in
-    torchvision: for P6 of an image of 800 pixels, 800 // 13 = 61, since its 12.5 cells are rounded
-    up. detectron2 takes 64. Results are cached, because training asks for the same sizes at every
-    step: the tensors are shared, so do not write into them. Raises ValueError when the number of
-    levels differs or a feature map is larger than the image. See Chapter 03.
+    Results are cached, because training asks for the same sizes at every step: the tensors are
+    shared, so do not write into them. Chapter 03.
+
+    Args:
+        sizes_per_level: for each level the sizes of its anchors, in pixels.
+        ratios: height over width, the same at all levels.
+        feature_sizes: (H, W) of each level's map.
+        image_size: (H, W) of the padded batch.
+        rounding: as in `cell_anchors`.
+        device: where the anchors are made.
+        strides: pixels from cell to cell, one for each level, as in detectron2. None: image size //
+            feature size, for each axis, as in torchvision; they differ for P6 of an image of 800
+            pixels, where 64 becomes 800 // 13 = 61, since its 12.5 cells are rounded up.
+
+    Returns:
+        one [A_l, 4] for each level, xyxy float32 in pixels.
+
+    Raises:
+        ValueError: the numbers of levels differ, or a feature map is larger than the image.
     """
     if len(sizes_per_level) != len(feature_sizes):
         raise ValueError(

@@ -55,13 +55,19 @@ def encode(
     anchors: Tensor,
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Regression targets that turn `anchors` into `boxes`: deltas [.., 4] = (dx, dy, dw, dh).
+    """Regression targets that turn `anchors` into `boxes`: deltas (dx, dy, dw, dh).
 
-    With centres (x, y) and sizes (w, h), the anchor's marked a:
-    dx = (x − xₐ) / wₐ, dy = (y − yₐ) / hₐ, dw = log(w / wₐ), dh = log(h / hₐ), each times its
-    weight (R-CNN, appendix C; Faster R-CNN, equation 2). Both arguments are [.., 4] and
-    broadcast. Both need positive width and height: `check_boxes` says so before training.
-    Numerically equal to torchvision's BoxCoder. See Chapter 01.
+    With centres (x, y) and sizes (w, h), the anchor's marked a: dx = (x − xₐ) / wₐ, dy = (y − yₐ) /
+    hₐ, dw = log(w / wₐ), dh = log(h / hₐ), each times its weight (R-CNN, appendix C; Faster R-CNN,
+    equation 2). Numerically equal to torchvision's BoxCoder. Chapter 01.
+
+    Args:
+        boxes: [.., 4], of positive width and height: `check_boxes` says so before training.
+        anchors: [.., 4], likewise; the two broadcast.
+        weights: factors of dx, dy, dw and dh.
+
+    Returns:
+        [.., 4].
     """
     boxes, anchors = _widen(boxes), _widen(anchors)
     wx, wy, ww, wh = weights
@@ -79,12 +85,20 @@ def decode(
     anchors: Tensor,
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Boxes [.., 4] from deltas [.., 4] relative to anchors [.., 4]: the inverse of `encode`.
+    """Boxes from deltas relative to anchors: the inverse of `encode`.
 
-    The arguments broadcast: deltas [R, K, 4] of K classes go with anchors [R, 1, 4]. dw and
-    dh are clamped at log(1000 / 16) after the weights are divided out, so one bad prediction
-    cannot overflow. The result may leave the image; see `clip`. Numerically equal to
-    torchvision's BoxCoder. See Chapter 01.
+    dw and dh are clamped at log(1000 / 16) after the weights are divided out, so one bad prediction
+    cannot overflow. The result may leave the image; see `clip`. Numerically equal to torchvision's
+    BoxCoder. Chapter 01.
+
+    Args:
+        deltas: [.., 4].
+        anchors: [.., 4]; the two broadcast: deltas [R, K, 4] of K classes go with anchors [R, 1,
+            4].
+        weights: those that `encode` multiplied by.
+
+    Returns:
+        [.., 4], xyxy.
     """
     deltas = _widen(deltas)
     wx, wy, ww, wh = weights
@@ -119,14 +133,22 @@ def keep_large(boxes: Tensor, min_size: float) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int | None = None) -> Tensor:
-    """Greedy non-maximum suppression: int64 indices of the kept boxes, best score first.
+    """Greedy non-maximum suppression: the indices of the kept boxes, best score first.
 
-    `boxes` [A, 4], `scores` [A]. A box goes when its IoU with a better, kept box is greater
-    than `iou_threshold`; equal scores keep their input order. With `max_keep` the search
-    stops after that many. The kept indices are exactly those of `torchvision.ops.nms`,
-    which runs in place of the Numba kernel for tensors that are not on the CPU.
-    Raises ValueError for shapes that do not fit or a threshold outside [0, 1].
-    Its definition is `nms_reference`; see Chapter 01.
+    The kept indices are exactly those of `torchvision.ops.nms`, which runs in place of the Numba
+    kernel for tensors that are not on the CPU. Its definition is `nms_reference`. Chapter 01.
+
+    Args:
+        boxes: [A, 4].
+        scores: [A]; equal ones keep their input order.
+        iou_threshold: a box goes when its IoU with a better, kept box is greater.
+        max_keep: stop after that many; None keeps all.
+
+    Returns:
+        int64 [kept].
+
+    Raises:
+        ValueError: shapes do not fit, or the threshold is outside [0, 1].
     """
     return batched_nms(boxes, scores, None, iou_threshold, max_keep)
 
@@ -140,11 +162,20 @@ def batched_nms(
 ) -> Tensor:
     """`nms` within each group (a class, a pyramid level); survivors of all, best score first.
 
-    `groups` [A] holds any integers; None means one group. The result is that of
-    `torchvision.ops.nms` run once per group, ties included. It does not imitate torchvision's
-    own `batched_nms`, which for few boxes moves each group to its own corner of the plane:
-    the larger coordinates lose bits, and a pair within rounding of the threshold can flip.
-    Raises as `nms` does. See Chapters 01, 04 and 08.
+    The result is that of `torchvision.ops.nms` run once per group, ties included. It does not
+    imitate torchvision's own `batched_nms`, which for few boxes moves each group to its own corner
+    of the plane: the larger coordinates lose bits, and a pair within rounding of the threshold can
+    flip. Chapters 01, 04 and 08.
+
+    Args:
+        boxes, scores, iou_threshold, max_keep: as in `nms`.
+        groups: [A], any integers; None means one group.
+
+    Returns:
+        int64 [kept].
+
+    Raises:
+        ValueError: as `nms`.
     """
     _check_nms(boxes, scores, groups, iou_threshold, max_keep)
     limit = len(boxes) if max_keep is None else min(max_keep, len(boxes))
@@ -166,8 +197,14 @@ def batched_nms(
 def nms_reference(boxes: Tensor, scores: Tensor, iou_threshold: float) -> list[int]:
     """The definition of `nms` in plain Python: slow, and short enough to check by eye.
 
-    Take boxes from the best score down; keep a box unless it overlaps a kept one by more
-    than the threshold. See Chapter 01.
+    Take boxes from the best score down; keep a box unless it overlaps a kept one by more than the
+    threshold. Chapter 01.
+
+    Args:
+        boxes, scores, iou_threshold: as in `nms`.
+
+    Returns:
+        the indices of the kept boxes.
     """
     overlap = iou(boxes, boxes).tolist()  # [A, A]
     kept: list[int] = []
@@ -202,10 +239,16 @@ def hflip(boxes: Tensor, width: float) -> Tensor:
 def check_boxes(boxes: Tensor, name: str, image_size: tuple[int, int] | None = None) -> None:
     """Raise unless `boxes` are [G, 4] finite floats with x1 < x2, y1 < y2, inside the image.
 
-    `name` says in the message where the boxes came from. `image_size` is (H, W); without it
-    the image is not checked. [0, 4] is legal. Raises TypeError for something that is not a
-    floating point tensor, ValueError for everything else; the message gives the first bad
-    row and what to do. See Chapter 12.
+    [0, 4] is legal. The message gives the first bad row and what to do. Chapter 12.
+
+    Args:
+        boxes: what should be boxes.
+        name: where they came from, for the message.
+        image_size: (H, W); None does not check the image.
+
+    Raises:
+        TypeError: it is not a floating point tensor.
+        ValueError: everything else.
     """
     if not isinstance(boxes, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(boxes).__name__}.")

@@ -93,12 +93,17 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int])
 
 
 def resize(masks: Tensor, size: Sequence[int], window: Window | None = None) -> Tensor:
-    """Bitmaps [G, H, W] at another `size` (H, W), or only the part in `window` of that size.
+    """Bitmaps at another size, or only the part in a window of that size.
 
     A pixel takes the value of the old pixel that its centre falls into: `torchvision`'s resize with
     NEAREST_EXACT, which is what other devices and types than uint8 and bool use. On the CPU the
     same pixels come from a kernel that passes over empty rows. The result may share memory with
-    `masks` where the size stays. See Chapters 01 and 12.
+    `masks` where the size stays. Chapters 01 and 12.
+
+    Args:
+        masks: [G, H, W].
+        size: the new (H, W).
+        window: (top, left, height, width) in pixels of the new size; None for all of it.
     """
     top, left, height, width = window or (0, 0, *size)
     if masks.shape[1:] == tuple(size) or not _is_bitmap(masks):
@@ -151,15 +156,22 @@ def to_boxes(masks: Tensor) -> Tensor:
 
 
 def crop_to_boxes(masks: Tensor, boxes: Tensor, index: Tensor, size: int, aligned: bool) -> Tensor:
-    """Mask targets: each box's part of its object's mask, resized to M × M, [R, M, M] float32.
+    """Mask targets: each box's part of its object's mask, [R, M, M] float32 in 0..1.
 
-    `masks` [G, H, W] uint8 or bool, `boxes` [R, 4] in pixels of the masks, `index` [R] the mask of
-    each box, `size` is M. A value in [0, 1] is the mean of bilinear samples, as many as the cell
-    has pixels, which is RoIAlign with adaptive sampling (Mask R-CNN, §3). `aligned=False` is
-    torchvision's `project_masks_on_boxes`, half a pixel off; `True` reads the mask where the box
-    is. On the CPU no mask is copied; masks on another device go through torchvision's RoIAlign
-    there. Raises ValueError for shapes that do not fit and for an index without a mask. See
-    Chapters 05 and 09.
+    A value is the mean of bilinear samples, as many as the cell has pixels, which is RoIAlign with
+    adaptive sampling (Mask R-CNN, §3). On the CPU no mask is copied; masks on another device go
+    through torchvision's RoIAlign there. Chapters 05 and 09.
+
+    Args:
+        masks: [G, H, W] uint8 or bool.
+        boxes: [R, 4] in pixels of the masks.
+        index: [R], the mask of each box.
+        size: M.
+        aligned: True reads the mask where the box is; False is torchvision's
+            `project_masks_on_boxes`, half a pixel off.
+
+    Raises:
+        ValueError: shapes do not fit, or an index has no mask.
     """
     if masks.ndim != 3 or boxes.ndim != 2 or boxes.shape[1] != 4 or index.shape != boxes.shape[:1]:
         raise ValueError(
@@ -207,20 +219,27 @@ def paste(
 ) -> Tensor:
     """Lay predicted masks over their boxes in an image: probabilities [D, H, W] float32.
 
-    `masks` [D, M, M] probabilities, `boxes` [D, 4] in pixels, `size` (H, W). Everything
-    outside is 0. Two dialects, up to half a pixel apart:
+    Everything outside is 0. Two dialects, up to half a pixel apart:
 
-    - "continuous": the M × M cells divide the box evenly; a pixel gets the bilinear value of
-      the mask at the pixel's centre, and the mask fades to 0 over the outer half cell. This
-      is detectron2's `grid_sample` with zero padding.
-    - "torchvision": `torchvision.models.detection.roi_heads.paste_masks_in_image`, which
-      truncates the enlarged box to integers and adds 1 to its sides. Equal to the last bit
-      where PyTorch has AVX2 or more and the resized mask's height + width exceed 128;
-      otherwise PyTorch rounds in another order, and values differ by about 1e-7.
+    - "continuous": the M × M cells divide the box evenly; a pixel gets the bilinear value of the
+      mask at the pixel's centre, and the mask fades to 0 over the outer half cell. This is
+      detectron2's `grid_sample` with zero padding.
+    - "torchvision": `torchvision.models.detection.roi_heads.paste_masks_in_image`, which truncates
+      the enlarged box to integers and adds 1 to its sides. Equal to the last bit where PyTorch has
+      AVX2 or more and the resized mask's height + width exceed 128; otherwise PyTorch rounds in
+      another order, and values differ by about 1e-7.
 
-    D full images are large: 340 MB for 100 masks of 800 × 1066. For evaluation take
-    `paste_to_rle`. Raises ValueError for shapes that do not fit or an unknown dialect.
-    See Chapter 09.
+    D full images are large: 340 MB for 100 masks of 800 × 1066. For evaluation take `paste_to_rle`.
+    Chapter 09.
+
+    Args:
+        masks: [D, M, M] probabilities.
+        boxes: [D, 4] in pixels.
+        size: (H, W) of the image.
+        dialect: one of the two.
+
+    Raises:
+        ValueError: shapes do not fit, or the dialect is unknown.
     """
     height, width = size
     probabilities, corners = _paste_arguments(masks, boxes, dialect)
@@ -237,10 +256,16 @@ def paste_to_rle(
 ) -> list[dict[str, Any]]:
     """`encode(mask)` of each mask of `paste(...) > threshold`, without making an image.
 
-    Arguments as `paste`. The strings are the same, byte for byte, and come far faster: only
-    cells that the outline crosses are looked at pixel by pixel. A probability of exactly
-    `threshold` is background, as in torchvision's reference evaluation. Raises as `paste`
-    does, and ValueError unless 0 ≤ threshold. See Chapters 09 and 17.
+    The strings are the same, byte for byte, and come far faster: only cells that the outline
+    crosses are looked at pixel by pixel. Chapters 09 and 17.
+
+    Args:
+        masks, boxes, size, dialect: as in `paste`.
+        threshold: a probability of exactly so much is background, as in torchvision's reference
+            evaluation.
+
+    Raises:
+        ValueError: as `paste`, and for a threshold below 0.
     """
     if not threshold >= 0:
         raise ValueError(f"Paste: the threshold must be at least 0, got {threshold}.")

@@ -24,23 +24,34 @@ def match(
     allow_low_quality: bool,
     chunk: int = 1 << 22,
 ) -> Tensor:
-    """Match each of `boxes` [A, 4] to the ground truth `gt_boxes` [G, 4]: int64 [A].
+    """Match each of `boxes` to the ground truth with the highest IoU, the first one of equals.
 
-    The value is the index of the ground truth with the highest IoU (the first one of equals)
-    where that IoU is ≥ `fg_iou`; BELOW (−1) where it is < `bg_iou`; BETWEEN (−2) otherwise.
-    With `allow_low_quality`, the boxes with the highest IoU of some ground truth, ties
-    included, also get the index of *their* best ground truth, however low it is: so no
-    object goes without an anchor. With G = 0 every box is BELOW. IoUs are float32.
+    With `allow_low_quality`, the boxes with the highest IoU of some ground truth, ties included,
+    also get the index of *their* best ground truth, however low it is: so no object goes without an
+    anchor. With G = 0 every box is BELOW. IoUs are float32.
 
-    Equal to torchvision's Matcher on `box_iou`, with one exception: the low-quality rule
-    passes over a ground truth that overlaps no box at all. There torchvision turns every
-    box of IoU 0, often the whole image, into a positive.
+    Equal to torchvision's Matcher on `box_iou`, with one exception: the low-quality rule passes
+    over a ground truth that overlaps no box at all. There torchvision turns every box of IoU 0,
+    often the whole image, into a positive.
 
-    Memory: on the CPU a row of A IoUs at a time, 17·A bytes in all (4.6 MB for 270,000
-    anchors and any number of objects). On other devices blocks of `chunk` IoUs, at most
-    about 30·chunk bytes; the whole matrix of 500 × 270,000 takes 0.54 GB, with the temporaries
-    of the broadcast IoU about 4 GB.
-    Raises ValueError if bg_iou > fg_iou. See Chapter 03.
+    Memory: on the CPU a row of A IoUs at a time, 17·A bytes in all (4.6 MB for 270,000 anchors and
+    any number of objects). On other devices blocks of `chunk` IoUs, at most about 30·chunk bytes;
+    the whole matrix of 500 × 270,000 takes 0.54 GB, with the temporaries of the broadcast IoU about
+    4 GB. Chapter 03.
+
+    Args:
+        gt_boxes: the ground truth [G, 4].
+        boxes: anchors or RoIs [A, 4].
+        fg_iou: from this IoU on a box is matched.
+        bg_iou: below this IoU it is background.
+        allow_low_quality: the rule above, for anchors.
+        chunk: IoUs in a block; devices other than the CPU only.
+
+    Returns:
+        int64 [A]: the index of the ground truth, BELOW (−1) for background, BETWEEN (−2) otherwise.
+
+    Raises:
+        ValueError: bg_iou > fg_iou.
     """
     if bg_iou > fg_iou:
         raise ValueError(f"Matching needs bg_iou ≤ fg_iou, got {bg_iou} and {fg_iou}.")
@@ -82,13 +93,24 @@ def _match_blocks(
 def sample_balanced(
     matches: Tensor, num: int, positive_fraction: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Choose at most `num` boxes at random: (positive indices, negative indices), ascending.
+    """Choose boxes at random, positives and negatives apart.
 
-    `matches` [A] is what `match` returns: ≥ 0 is positive, BELOW negative, BETWEEN is never
-    chosen. At most int(num · positive_fraction) are positive; negatives fill the rest, also
-    where positives are missing. Sampling is uniform without replacement, and the generator
-    is drawn from in torchvision's order, positives first: the same seed gives the boxes of
-    its BalancedPositiveNegativeSampler. See Chapter 04.
+    Negatives fill the rest, also where positives are missing. Sampling is uniform without
+    replacement, and the generator is drawn from in torchvision's order, positives first: the same
+    seed gives the boxes of its BalancedPositiveNegativeSampler. Chapter 04.
+
+    Args:
+        matches: [A], what `match` returns: ≥ 0 is positive, BELOW negative, BETWEEN is never
+            chosen.
+        num: at most so many boxes are chosen.
+        positive_fraction: at most int(num · positive_fraction) of them are positive.
+        generator: what is drawn from.
+
+    Returns:
+        (positive indices, negative indices), each ascending.
+
+    Raises:
+        ValueError: num < 0, or a fraction outside [0, 1].
     """
     if num < 0 or not 0 <= positive_fraction <= 1:
         raise ValueError(

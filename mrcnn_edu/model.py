@@ -136,7 +136,14 @@ class MaskRCNN(nn.Module):
         targets: Sequence[dict[str, Tensor]],
         generators: Sequence[torch.Generator],
     ) -> dict[str, Sum]:
-        """Return each loss as a sum and the count to divide it by; see `losses`."""
+        """Return each loss as a sum and the count to divide it by.
+
+        Args:
+            record, targets, generators: as in `losses`.
+
+        Returns:
+            (sum, count) by the name of the loss.
+        """
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
         objectness, box, sampled = rpn_losses(
@@ -237,16 +244,31 @@ class MaskRCNN(nn.Module):
         )
 
     def roi_features(self, record: Record, rois: Sequence[Tensor], size: int) -> Tensor:
-        """What the heads read of every RoI: pooled features [R, C, size, size].
+        """What the heads read of every RoI: pooled features.
 
-        In a C4 model these go through res5, which halves them: [R, C, size / 2, size / 2].
+        Args:
+            record: of a forward pass.
+            rois: [R_i, 4] for each image.
+            size: the pooled side P.
+
+        Returns:
+            [R, C, P, P]; in a C4 model these go through res5, which halves them: [R, C, P / 2, P /
+            2].
         """
         return self.res5(self.pool(record, rois, size))
 
     def pool(self, record: Record, rois: Sequence[Tensor], size: int) -> Tensor:
-        """Pool every RoI [R_i, 4] of every image from its pyramid level: [R, C, size, size].
+        """Pool every RoI of every image from its pyramid level.
 
         The heads read P2 to P5; P6 serves the largest anchors only (Lin et al. 2017, §4.1).
+
+        Args:
+            record: of a forward pass.
+            rois: [R_i, 4] for each image.
+            size: the pooled side P.
+
+        Returns:
+            [R, C, P, P].
         """
         levels = self.neck.roi_levels
         scales = [1 / stride for stride in self.neck.strides[:levels]]

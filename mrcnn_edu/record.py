@@ -63,7 +63,13 @@ class Record:
 
 
 def input_image(record: Record, config: ModelConfig, index: int = 0) -> Tensor:
-    """An image of a record as it was before normalising and padding: uint8 [3, H, W]."""
+    """An image of a record as it was before normalising and padding: uint8 [3, H, W].
+
+    Args:
+        record: of a forward pass.
+        config: of its model: mean and standard deviation of a pixel.
+        index: which image of the batch.
+    """
     height, width = record.image_sizes[index]
     mean, std = (torch.tensor(v)[:, None, None] for v in (config.pixel_mean, config.pixel_std))
     pixels = record.images[index, :, :height, :width].cpu() * std + mean  # [3, H, W]

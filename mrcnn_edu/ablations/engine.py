@@ -44,7 +44,19 @@ class Plan:
 
 
 def make_run(table: Table, arm: Arm, profile: Profile, data: DataName, seed: int) -> Run:
-    """The run of one arm with one seed."""
+    """The run of one arm with one seed.
+
+    Args:
+        table: the table that the arm belongs to.
+        arm: what differs from the table's other arms.
+        profile: how large model, data and training are.
+        data: the set to train on.
+        seed: of weights, order and augmentation, from 0.
+
+    Returns:
+        the run; where the table's arms share proposals, with the run of backbone and RPN as its
+        `first`.
+    """
     model = profile.model(arm.config(), data)
     train = profile.schedule(data, seed)
     rest = (profile.training_images, profile.validation_images, profile.shapes_for(data))
@@ -95,14 +107,34 @@ def plan(
 
 
 def seed_of(table: Table, profile: Profile, data: DataName, seed: int) -> list[Run]:
-    """The runs of all arms with one seed."""
+    """The runs of all arms with one seed.
+
+    Args:
+        table: the table, with its arms.
+        profile: how large model, data and training are.
+        data: the set to train on.
+        seed: the same for every arm, so that they can be compared in pairs.
+
+    Returns:
+        one run for each arm, in the table's order.
+    """
     return [make_run(table, arm, profile, data, seed) for arm in table.arms]
 
 
 def complete_seeds(
     table: Table, profile: Profile, data: DataName, made: Collection[Run]
 ) -> tuple[int, int]:
-    """With how many seeds all arms of a table are in `made`, and how many there should be."""
+    """How many seeds of a table are complete: all its arms were run with them.
+
+    Args:
+        table: the table, with its arms.
+        profile: how large the runs are, and with how many seeds.
+        data: the set to train on.
+        made: the runs whose results are there.
+
+    Returns:
+        how many seeds are complete, and how many there should be.
+    """
     names = {run.name for run in made}
     wanted = range(profile.seeds_for(table.key))
     complete = [

@@ -40,7 +40,17 @@ class Judged:
 
 
 def collect(table: Table, profile: Profile, data: DataName, results: Path) -> Results:
-    """The results that are there."""
+    """The results of a table that are there.
+
+    Args:
+        table: the table, with its arms.
+        profile: how large the runs are, and with how many seeds.
+        data: the set they were trained on.
+        results: the folder of the runs' JSON files.
+
+    Returns:
+        for each arm, the content of its files by seed; an arm without results has none.
+    """
     found: Results = {}
     for arm in table.arms:
         found[arm.name] = {}
@@ -59,7 +69,17 @@ def values(results: Mapping[int, dict[str, Any]], metric: str) -> dict[int, floa
 
 
 def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list[Judged]:
-    """The effects of a table of which at least one pair of runs is there."""
+    """The effects of a table of which at least one pair of runs is there.
+
+    Args:
+        table: the table, with the effects that it claims.
+        profile: how large the runs are, and with how many seeds.
+        data: the set they were trained on.
+        results: the folder of the runs' JSON files.
+
+    Returns:
+        one judged effect for each claim with a pair: two arms, one seed, the same kind of device.
+    """
     found = collect(table, profile, data, results)
     judged = []
     for effect in table.effects:

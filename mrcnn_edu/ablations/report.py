@@ -24,7 +24,14 @@ BLANK = "–"
 def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> str:
     """One table as Markdown: the arms, then the effects, then what they rest on.
 
-    Empty where fewer than two arms were run: there is nothing to compare.
+    Args:
+        table: the table, with its arms and effects.
+        profile: how large the runs are, and with how many seeds.
+        data: the set they were trained on.
+        results: the folder of the runs' JSON files.
+
+    Returns:
+        the text; empty where fewer than two arms were run, since there is nothing to compare.
     """
     found = collect(table, profile, data, results)
     if sum(bool(runs) for runs in found.values()) < 2:
@@ -63,7 +70,17 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
 
 
 def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot: str) -> str:
-    """All tables on one page, below the plot and what is needed to read it."""
+    """All tables on one page, below the plot and what is needed to read it.
+
+    Args:
+        texts: the tables, from `markdown`.
+        judged: the effects of all tables, to count the verdicts.
+        profile: how large the runs are.
+        plot: the name of the forest plot's file, beside the page.
+
+    Returns:
+        the page as Markdown.
+    """
     counts = Counter(j.verdict for j in judged)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in get_args(Verdict))
     t = profile.train
@@ -100,8 +117,14 @@ def write(
 ) -> list[Path]:
     """Write `PROFILE.md` and `PROFILE.svg` beside the results.
 
+    Args:
+        tables: the tables to show, in this order.
+        profile: how large the runs are, and with how many seeds.
+        data: the sets to show, where a table was run on them.
+        results: the folder of the runs' JSON files.
+
     Returns:
-        the files; none if nothing was measured yet.
+        the files written; none if nothing was measured yet.
     """
     pairs = [(t, d) for t in tables for d in t.data if d in data]
     texts = [text for t, d in pairs if (text := markdown(t, profile, d, results))]

@@ -101,6 +101,11 @@ def quickstart(
 def write_config(path: Path, model_config: ModelConfig, train_config: TrainConfig) -> None:
     """Write both configurations as one JSON file.
 
+    Args:
+        path: the file, in the run folder.
+        model_config: of the model.
+        train_config: of the run.
+
     Raises:
         UserError: the folder cannot be written.
     """

@@ -69,7 +69,12 @@ class Evaluation:
         category_id: int | None = None,
         max_detections: int | None = None,
     ) -> float | None:
-        """Average recall in percent: the highest recall, averaged like `ap`."""
+        """Average recall in percent: the highest recall, averaged like `ap`.
+
+        Args:
+            iou, area, category_id: as in `ap`.
+            max_detections: one of the limits; None for the highest.
+        """
         m = -1 if max_detections is None else self.max_detections.index(max_detections)
         return self._mean(self.recall, iou, area, category_id, m)
 

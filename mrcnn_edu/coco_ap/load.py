@@ -121,14 +121,23 @@ def load_results(
 ) -> Instances:
     """Read a list of COCO results.
 
-    The area of a detection, which decides about its size range, is that of what is measured: of
-    its box, of its mask, or of the extent of its joints. pycocotools takes the box's for all
-    three where a result has one; the reference code of Detectron2 and of torchvision therefore
-    takes the boxes out before it measures masks, with the same effect as here.
+    The area of a detection, which decides about its size range, is that of what is measured: of its
+    box, of its mask, or of the extent of its joints. pycocotools takes the box's for all three
+    where a result has one; the reference code of Detectron2 and of torchvision therefore takes the
+    boxes out before it measures masks, with the same effect as here.
+
+    Args:
+        results: dictionaries with `image_id`, `category_id`, `score` and what `iou_type` needs.
+        index: the ids of the ground truth.
+        iou_type: "bbox", "segm" or "keypoints".
+        joints: of one object; 0 where there are none.
+
+    Returns:
+        the detections as arrays, in the order of the list.
 
     Raises:
-        UserError: ids that are not in the ground truth, a result without the field that
-            `iou_type` needs, a number that is not finite, a mask of another size or cut short.
+        UserError: ids that are not in the ground truth, a result without the field that `iou_type`
+            needs, a number that is not finite, a mask of another size or cut short.
     """
     field, name = FIELD[iou_type]
     check_ids(results, index, "detections")
@@ -157,6 +166,11 @@ def load_results(
 
 def check_ids(entries: Sequence[dict[str, Any]], index: Index, whose: str) -> None:
     """Refuse ids that do not match: the most common cause of an AP of zero.
+
+    Args:
+        entries: annotations or results.
+        index: the ids of the ground truth.
+        whose: what the entries are, for the message: "detections".
 
     Raises:
         UserError: naming some of them, and what the ground truth has instead.

@@ -13,10 +13,18 @@ from mrcnn_edu.coco_ap.load import Bools, Floats, Ints
 
 
 def box_overlaps(found: Floats, truth: Floats, crowd: Bools) -> Floats:
-    """IoU of boxes [D, 4] and [G, 4], xywh: [D, G].
+    """IoU of boxes: of every detection with every object.
 
-    A crowd is a region that holds many objects, so a detection inside it is right wherever it
-    lies: the union is then the detection alone.
+    A crowd is a region that holds many objects, so a detection inside it is right wherever it lies:
+    the union is then the detection alone.
+
+    Args:
+        found: detections [D, 4], xywh in pixels.
+        truth: objects [G, 4], likewise.
+        crowd: [G], whether an object is a crowd.
+
+    Returns:
+        [D, G] in 0..1.
     """
     low = np.maximum(found[:, None, :2], truth[None, :, :2])  # [D, G, 2]
     ends = found[:, None, :2] + found[:, None, 2:], truth[None, :, :2] + truth[None, :, 2:]
@@ -28,7 +36,16 @@ def box_overlaps(found: Floats, truth: Floats, crowd: Bools) -> Floats:
 
 
 def mask_overlaps(found: NDArray[np.uint8], truth: NDArray[np.uint8], crowd: Bools) -> Floats:
-    """IoU of bitmaps [D, H, W] and [G, H, W]: [D, G]; crowds as in `box_overlaps`."""
+    """IoU of bitmaps: of every detection with every object.
+
+    Args:
+        found: detections [D, H, W], 0 or 1.
+        truth: objects [G, H, W], likewise.
+        crowd: [G], whether an object is a crowd, as in `box_overlaps`.
+
+    Returns:
+        [D, G] in 0..1.
+    """
     pixels = found.shape[1] * found.shape[2]
     d, g = (m.reshape(len(m), pixels).astype(np.float64) for m in (found, truth))  # [., H·W]
     both = d @ g.T  # [D, G]
@@ -40,12 +57,21 @@ def mask_overlaps(found: NDArray[np.uint8], truth: NDArray[np.uint8], crowd: Boo
 def keypoint_overlaps(
     found: Floats, truth: Floats, boxes: Floats, area: Floats, sigmas: Floats
 ) -> Floats:
-    """Object keypoint similarity of [D, J, 3] and [G, J, 3]: [D, G].
+    """Object keypoint similarity: of every detection with every object.
 
     The mean over the object's labelled joints of exp(−d² / (2 s² (2σ)²)), where d is the distance,
-    s² the object's area and σ the joint's constant. An object without labelled joints is only
-    ever ignored; what it may excuse is decided by the distance to its box [G, 4] xywh, made
-    three times as large.
+    s² the object's area and σ the joint's constant. An object without labelled joints is only ever
+    ignored; what it may excuse is decided by the distance to its box, made three times as large.
+
+    Args:
+        found: detections [D, J, 3]: x, y in pixels, and a third number that is not looked at.
+        truth: objects [G, J, 3]: x, y, visibility; 0 is not labelled.
+        boxes: of the objects [G, 4], xywh.
+        area: of the objects [G], in square pixels.
+        sigmas: [J], how far annotators disagree about a joint.
+
+    Returns:
+        [D, G] in 0..1.
     """
     result = np.zeros((len(found), len(truth)))
     for g, joints in enumerate(truth):
@@ -120,6 +146,15 @@ def precision_recall(
 
 
 def at_recalls(precision: Floats, recall: Floats, points: Floats) -> Floats:
-    """Precision [Q] where the curve first reaches each recall; 0 where it never does."""
+    """Precision where the curve first reaches each recall; 0 where it never does.
+
+    Args:
+        precision: [D], of the first 1, 2, .. detections.
+        recall: [D], likewise; it never falls.
+        points: [Q], the recalls to read at.
+
+    Returns:
+        [Q].
+    """
     place = np.searchsorted(recall, points, side="left")  # [Q]
     return np.append(precision, 0.0)[place]

@@ -22,10 +22,19 @@ _TOLERANCE = 1e-3  # px, of boxes at the image's border
 def check_target(
     image: Tensor, target: dict[str, Tensor], num_classes: int, where: str = ""
 ) -> None:
-    """Raises ValueError unless `target` is a valid target of `image` for `num_classes` classes.
+    """Raise ValueError unless `target` is a valid target of `image`.
 
-    `where` names the image in the message, such as "image id 7 of instances.json"; the target's
-    image_id is used when it is empty. No objects at all is valid: boxes [0, 4], masks [0, H, W].
+    No objects at all is valid: boxes [0, 4], masks [0, H, W].
+
+    Args:
+        image: [3, H, W].
+        target: boxes, labels and masks of its objects.
+        num_classes: labels lie in 1..num_classes.
+        where: names the image in the message, such as "image id 7 of instances.json"; when it is
+            empty the target's image_id does.
+
+    Raises:
+        ValueError: naming the first thing that is wrong, and its object.
     """
     try:
         _check_boxes(image, target)

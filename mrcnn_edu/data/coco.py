@@ -36,7 +36,14 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
     """Any of COCO's three forms (polygons, uncompressed and compressed RLE) to compressed RLE.
 
     Polygons are in continuous coordinates; pycocotools rasterises them, so masks equal those the
-    official evaluation uses. Raises ValueError for anything else. Chapter 12.
+    official evaluation uses. Chapter 12.
+
+    Args:
+        segmentation: as an annotation holds it.
+        height, width: of the image, in pixels.
+
+    Raises:
+        ValueError: it is something else, or an RLE of another size.
     """
     if isinstance(segmentation, list) and segmentation:
         if all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):

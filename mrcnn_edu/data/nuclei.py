@@ -37,12 +37,23 @@ class _Entry:
 def convert_nuclei(
     source: str | os.PathLike[str], folder: str | os.PathLike[str], val_share: float = 0.2
 ) -> tuple[Path, Path]:
-    """Converts the official set; returns the paths of the two JSON files, train and val.
+    """Convert the official set to two COCO splits, each written whole or not at all.
 
-    An image belongs to val when the hash of its name falls below `val_share`, so the split is
-    the same everywhere and does not move when images are added. Each split is written whole or
-    not at all. Raises FileNotFoundError when `source` is not there, ValueError when it is not
-    such a set or a file in it is damaged, FileExistsError when a split exists already.
+    An image belongs to val when the hash of its name falls below `val_share`, so the split is the
+    same everywhere and does not move when images are added.
+
+    Args:
+        source: `stage1_train.zip`, or the folder it was unpacked to.
+        folder: where images and JSON files go.
+        val_share: of the images, 0..1.
+
+    Returns:
+        the two JSON files, train and val.
+
+    Raises:
+        FileNotFoundError: `source` is not there.
+        ValueError: it is not such a set, or a file in it is damaged.
+        FileExistsError: a split exists already.
     """
     source = Path(source)
     if not source.exists():

@@ -47,7 +47,16 @@ _SIZE_SHARES = np.array([*facts.IMAGE_SIZES.values(), 1 - sum(facts.IMAGE_SIZES.
 def write_rehearsal(
     folder: str | os.PathLike[str], count: int, seed: int, split: str = "train"
 ) -> Path:
-    """Write `count` images and their JSON, whole or not at all; return the JSON's path.
+    """Write images and their JSON, whole or not at all.
+
+    Args:
+        folder: of the data set.
+        count: how many images.
+        seed: of everything that is drawn.
+        split: the name of the split.
+
+    Returns:
+        the JSON's path.
 
     Raises:
         ValueError: `count` is less than 1.

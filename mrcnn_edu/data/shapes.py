@@ -77,10 +77,21 @@ def default_set(split: Literal["train", "val"]) -> ShapesSet:
 
 
 def generate(config: ShapesConfig, num_images: int, seed: int) -> ShapesSet:
-    """Generates a set. Image i depends on the config, the seed and i, not on num_images.
+    """Generate a set. Image i depends on the config, the seed and i, not on num_images.
 
     Only `random`, `uniform` and `integers` of NumPy's generator are used, whose streams have not
-    changed since they exist. Raises ValueError for a negative number or seed. Chapter 12.
+    changed since they exist. Chapter 12.
+
+    Args:
+        config: size of the images, classes and what lies in them.
+        num_images: how many.
+        seed: of all that is drawn.
+
+    Returns:
+        images [num_images, size, size, 3] with their ground truth in COCO's form.
+
+    Raises:
+        ValueError: a negative number or seed.
     """
     if num_images < 0 or seed < 0:
         raise ValueError(f"num_images ({num_images}) and seed ({seed}) must not be negative")
@@ -238,7 +249,16 @@ class ShapesDataset(CocoFormatDataset):
 
 
 def write_coco(shapes: ShapesSet, folder: str | os.PathLike[str], split: str) -> Path:
-    """Writes a set as PNG images and a COCO JSON; see `write_split`. Returns the JSON's path."""
+    """Write a set as PNG images and a COCO JSON; see `write_split`.
+
+    Args:
+        shapes: what `generate` made.
+        folder: of the data set.
+        split: the name of the split.
+
+    Returns:
+        the JSON's path.
+    """
     return write_split(folder, split, shapes.ground_truth, shapes.images)
 
 

@@ -172,11 +172,20 @@ DETAIL = {"star": 1.5, "cross": 1.25, "crescent": 1.25, "zigzag": 1.5, "person":
 def place(
     name: str, size: float, cx: float, cy: float, max_turn: float, rng: np.random.Generator
 ) -> Outline:
-    """A shape of class `name`, its box centred at (cx, cy), the box's longer side `size`, pixels.
+    """A shape of a class, stretched by up to a quarter and turned.
 
-    Shapes are stretched by up to a quarter and turned by up to `max_turn` degrees either way; bars
-    stand or lie. A person leans by at most 35° in any case: left and right joints are told apart
-    by standing upright.
+    Bars stand or lie. A person leans by at most 35° in any case: left and right joints are told
+    apart by standing upright.
+
+    Args:
+        name: the class.
+        size: the longer side of its box, in pixels.
+        cx, cy: the centre of its box, in pixels.
+        max_turn: it is turned by up to so many degrees either way.
+        rng: what is drawn from.
+
+    Returns:
+        contours and joints, in the units of the grid.
     """
     limit = math.radians(max_turn)
     if name == "person":

@@ -29,7 +29,16 @@ def _smooth(rng: np.random.Generator, h: int, w: int, cell: float) -> Patch:
 
 
 def texture(rng: np.random.Generator, h: int, w: int, period: float) -> Patch:
-    """A pattern [h, w] in −1..1: plain, gradient, stripes, checks, dots or clouds."""
+    """A pattern: plain, gradient, stripes, checks, dots or clouds.
+
+    Args:
+        rng: what is drawn from.
+        h, w: size in pixels.
+        period: pixels from stripe to stripe.
+
+    Returns:
+        [h, w] in −1..1.
+    """
     kind = rng.integers(0, 6)
     if kind == 0:
         return np.zeros((h, w), np.float32)
@@ -56,6 +65,11 @@ def colour(rng: np.random.Generator, others: list[Patch], min_contrast: float) -
     """A colour [3] whose Euclidean distance to each of `others` is at least `min_contrast`.
 
     With many others there may be none: then the candidate farthest from its nearest other.
+
+    Args:
+        rng: what is drawn from.
+        others: colours [3], 0..255.
+        min_contrast: the least distance.
     """
     best, best_gap = np.zeros(3, np.float32), -1.0
     for _ in range(24):
@@ -75,7 +89,14 @@ def ground_colour(rng: np.random.Generator) -> Patch:
 
 
 def fill(rng: np.random.Generator, h: int, w: int, base: Patch, strength: float) -> Patch:
-    """A patch [h, w, 3] around the colour `base`, textured with amplitude `strength` (0..255)."""
+    """A patch [h, w, 3] around the colour `base`, textured.
+
+    Args:
+        rng: what is drawn from.
+        h, w: size in pixels.
+        base: colour [3], 0..255.
+        strength: amplitude of the texture, 0..255.
+    """
     swing = rng.uniform(-1, 1, 3).astype(np.float32)
     swing *= np.float32(strength * rng.uniform(0.5, 1.0)) / np.abs(swing).max()
     period = rng.uniform(3.0, max(5.0, max(h, w) / 3))
@@ -88,8 +109,15 @@ def background(
 ) -> Patch:
     """The ground [size, size, 3]: a texture, soft clouds, and straight lines.
 
-    The lines are what keeps a detector honest: edges that are not objects. Each runs from border
-    to border and is fainter than any object, so none can be taken for an unlabelled bar.
+    The lines are what keeps a detector honest: edges that are not objects. Each runs from border to
+    border and is fainter than any object, so none can be taken for an unlabelled bar.
+
+    Args:
+        rng: what is drawn from.
+        size: side in pixels.
+        base: colour [3], 0..255.
+        strength: amplitude of texture, clouds and lines, 0..255.
+        lines: how many lines.
     """
     canvas = fill(rng, size, size, base, strength)
     clouds = _smooth(rng, size, size, size / 4)[:, :, None]  # [size, size, 1]

@@ -59,9 +59,17 @@ def vertical_flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def quarter_turn(image: Tensor, target: Target, turns: int) -> tuple[Tensor, Target]:
-    """Turns by `turns` · 90° against the clock, exactly: no interpolation, no lost pixel.
+    """Turn against the clock, exactly: no interpolation, no lost pixel.
 
-    One turn takes (x, y) to (y, W − x) and [3, H, W] to [3, W, H].
+    One turn takes (x, y) to (y, W − x).
+
+    Args:
+        image: [3, H, W].
+        target: of that image.
+        turns: how many times 90°.
+
+    Returns:
+        the image, [3, W, H] after an odd number of turns, and its target.
     """
     turned = dict(target)
     boxes, points = target["boxes"], target.get("keypoints")
@@ -89,11 +97,23 @@ def crop_window(
     min_share: float = 0.1,
     min_area: int = 10,
 ) -> tuple[Tensor, Target]:
-    """Cuts out a window that lies inside the image, all in pixels.
+    """Cut out a window that lies inside the image.
 
-    An object stays when at least `min_share` of its pixels and at least `min_area` of them are
-    inside; its box and area are then those of the mask that is left. Joints that fall outside
-    are unlabelled: (0, 0, 0). Raises ValueError when the window leaves the image.
+    The box and the area of an object that stays are then those of the mask that is left. Joints
+    that fall outside are unlabelled: (0, 0, 0).
+
+    Args:
+        image: [3, H, W].
+        target: of that image.
+        top, left, height, width: the window, in pixels.
+        min_share: an object stays when at least so much of its pixels is inside, 0..1,
+        min_area: and at least so many of them.
+
+    Returns:
+        the image [3, height, width] and its target.
+
+    Raises:
+        ValueError: the window leaves the image.
     """
     window = (top, left, height, width)
     cropped = crop_image(image, window)
@@ -110,7 +130,16 @@ def crop_image(image: Tensor, window: Window) -> Tensor:
 
 
 def draw_window(size: Sequence[int], side: int, generator: torch.Generator) -> Window:
-    """A random square of `side` pixels in an image of `size` (H, W), smaller where the image is."""
+    """A random square in an image, smaller where the image is.
+
+    Args:
+        size: (H, W) of the image.
+        side: of the square, in pixels.
+        generator: what is drawn from.
+
+    Returns:
+        (top, left, height, width).
+    """
     height, width = (min(side, length) for length in size)
     top = int(_draw(generator) * (size[0] - height + 1))
     left = int(_draw(generator) * (size[1] - width + 1))
@@ -122,8 +151,12 @@ def resized_shape(
 ) -> tuple[int, int]:
     """(H, W) after scaling the shorter side to `short_side`, unless the longer passes `long_side`.
 
-    "nearest" rounds to the nearest pixel, as detectron2 does, "floor" down, as torchvision's model
-    does. A `short_side` of 0 leaves the size as it is.
+    Args:
+        height, width: of the image, in pixels.
+        short_side: 0 leaves the size as it is.
+        long_side: the most that the longer side may become.
+        rounding: "nearest" rounds to the nearest pixel, as detectron2 does, "floor" down, as
+            torchvision's model does.
     """
     if short_side == 0:
         return height, width
@@ -135,9 +168,16 @@ def resized_shape(
 def resize(
     image: Tensor, short_side: int, long_side: int, rounding: Rounding = "nearest"
 ) -> Tensor:
-    """Scales an image [3, H, W] by bilinear interpolation to `resized_shape`.
+    """Scale an image by bilinear interpolation to `resized_shape`.
 
     Without antialiasing, as torchvision's and detectron2's models were trained.
+
+    Args:
+        image: [3, H, W].
+        short_side, long_side, rounding: as in `resized_shape`.
+
+    Returns:
+        [3, h, w]; the image itself where the size stays.
     """
     size = resized_shape(image.shape[-2], image.shape[-1], short_side, long_side, rounding)
     if size == tuple(image.shape[-2:]):
@@ -148,15 +188,21 @@ def resize(
 def resize_target(
     target: Target, size: Sequence[int], new_size: Sequence[int], window: Window | None = None
 ) -> Target:
-    """The target of an image that went from `size` (H, W) to `new_size`.
+    """The target of an image that was resized.
 
     Boxes and joints scale exactly. A mask pixel takes the value of the nearest old pixel's centre
     (NEAREST_EXACT): plain NEAREST takes the nearest old corner and shifts masks by up to half a
     pixel against the image. The area is scaled, not counted again.
 
-    With `window`, in pixels of the new size, the result is what `crop_window` leaves of that
-    target, to the bit, but of the masks only the part in the window is ever made. Raises
-    ValueError when the window leaves the image.
+    Args:
+        target: of the image before.
+        size: (H, W) before.
+        new_size: (H, W) after.
+        window: in pixels of the new size. The result is what `crop_window` leaves of that target,
+            to the bit, but of the masks only the part in the window is ever made.
+
+    Raises:
+        ValueError: the window leaves the image.
     """
     scaled = _scale(target, size, new_size)
     if window is not None:
@@ -174,11 +220,22 @@ def augment(
     vertical_flip_probability: float = 0.0,
     quarter_turns: bool = False,
 ) -> tuple[Tensor, Target]:
-    """One random variant of an image and its target, drawn from `generator`. Chapter 12.
+    """One random variant of an image and its target. Chapter 12.
 
     The paper's augmentation is the flip alone. Microscopy has no up and no left: it takes both
     flips and quarter turns. The numbers drawn depend on the options, not on the image. A random
     window comes before: `draw_window`.
+
+    Args:
+        image: [3, H, W].
+        target: of that image.
+        generator: what is drawn from.
+        flip_probability: of left and right.
+        vertical_flip_probability: of up and down.
+        quarter_turns: turn by 0, 90, 180 or 270 degrees, each as often.
+
+    Returns:
+        the variant and its target.
     """
     if flip_probability and _draw(generator) < flip_probability:
         image, target = horizontal_flip(image, target)

@@ -27,12 +27,24 @@ def write_split(
     images: Iterable[NDArray[np.uint8]],
     quality: int = 90,
 ) -> Path:
-    """Writes `folder`/`split`/FILE_NAME for each image and the JSON; returns the JSON's path.
+    """Write a split: `folder`/`split`/FILE_NAME for each image, and the JSON.
 
     The images are written to a hidden folder that then takes its name; the JSON comes last. So
-    where the JSON is, the split is complete. `quality` is that of JPEG files. Raises
-    FileExistsError when it is there already, ValueError when the number of images is not that of
-    the ground truth.
+    where the JSON is, the split is complete.
+
+    Args:
+        folder: of the data set, made if it is not there.
+        split: the name of the split.
+        ground_truth: the content of the JSON.
+        images: [H, W, 3], in the order of the ground truth's.
+        quality: of JPEG files, 1..95.
+
+    Returns:
+        the JSON's path.
+
+    Raises:
+        FileExistsError: the split is there already.
+        ValueError: the number of images is not that of the ground truth.
     """
     root = Path(folder)
     final, annotation_file = root / split, root / "annotations" / f"instances_{split}.json"

@@ -12,7 +12,15 @@ from mrcnn_edu.pictures.overlay import draw_detections, draw_target, save_compar
 def save_examples(
     path: Path, model: MaskRCNN, dataset: Dataset, indices: Sequence[int], scale: int = 1
 ) -> None:
-    """Draw ground truth and detections of some images side by side."""
+    """Draw ground truth and detections of some images side by side.
+
+    Args:
+        path: the picture to write.
+        model: the detector.
+        dataset: what the images are taken from.
+        indices: which images.
+        scale: how many times as large they are drawn.
+    """
     pairs = []
     for i in indices:
         image, target = dataset[i]

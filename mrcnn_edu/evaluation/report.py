@@ -200,7 +200,13 @@ def save_report(folder: Path, report: Report) -> None:
 
 
 def save_curves_picture(path: Path, report: Report, content: dict[str, Any]) -> None:
-    """Draw for each kind the precision curves by IoU, and what each mistake costs."""
+    """Draw for each kind the precision curves by IoU, and what each mistake costs.
+
+    Args:
+        path: the picture to write.
+        report: the measures, with their mistakes.
+        content: the curves, as they are written beside the picture.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure

@@ -92,7 +92,13 @@ class Res5BoxHead(BoxPredictor):
 
 
 def build_box_head(config: ModelConfig, channels: int, norm: Norm | None) -> BoxPredictor:
-    """The box head of a configuration, on RoI features of so many channels."""
+    """The box head of a configuration.
+
+    Args:
+        config: says which head, and of what size.
+        channels: of the RoI features.
+        norm: of its convolutions; None for none.
+    """
     c = config
     if c.neck == "c4":
         return Res5BoxHead(channels, c.num_classes, c.box_class_agnostic)

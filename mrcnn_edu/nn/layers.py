@@ -123,7 +123,12 @@ class ConvNorm(nn.Sequential):
 
 
 def conv3x3(in_channels: int, out_channels: int, norm: Norm | None) -> ConvNorm:
-    """A 3×3 convolution with its norm, initialised for a ReLU behind it (He et al. 2015)."""
+    """A 3×3 convolution with its norm, initialised for a ReLU behind it (He et al. 2015).
+
+    Args:
+        in_channels, out_channels: of the map, before and after.
+        norm: the kind of norm; None for a bias instead.
+    """
     layer = ConvNorm(in_channels, out_channels, 3, norm)
     conv = layer[0]
     assert isinstance(conv, nn.Conv2d)

@@ -86,7 +86,13 @@ class MLPMaskHead(nn.Module):
 
 
 def build_mask_head(config: ModelConfig, in_channels: int, norm: Norm | None) -> nn.Module | None:
-    """The mask head of a configuration; None for Faster R-CNN."""
+    """The mask head of a configuration; None for Faster R-CNN.
+
+    Args:
+        config: says which head, and of what size.
+        in_channels: of the RoI features.
+        norm: of its convolutions; None for none.
+    """
     c = config
     outputs = {"sigmoid": c.num_classes, "softmax": c.num_classes + 1, "agnostic": 1}
     masks = outputs[c.mask_prediction]

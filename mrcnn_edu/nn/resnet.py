@@ -147,7 +147,15 @@ class ResNet(nn.Module):
 
 
 def make_stage(plan: Plan, stage: int, norm: Norm, stride_in_1x1: bool = False) -> nn.Sequential:
-    """The blocks of stage 0 to 3 (res2 to res5); the first halves the map, except in res2."""
+    """The blocks of a stage; the first halves the map, except in res2.
+
+    Args:
+        plan: depths and channels of the whole network.
+        stage: 0 to 3, for res2 to res5.
+        norm: the kind of norm.
+        stride_in_1x1: whether a bottleneck halves the map in its first convolution (He et al. 2015)
+            or in its 3×3 one.
+    """
     in_channels = plan.channels[stage - 1] if stage > 0 else plan.stem_channels
     channels = plan.channels[stage]
     blocks: list[nn.Module] = []

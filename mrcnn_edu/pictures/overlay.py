@@ -107,7 +107,14 @@ def draw_detections(
 def draw_target(
     image: Tensor, target: dict[str, Tensor], names: Sequence[str], scale: int = 1
 ) -> Image.Image:
-    """Paint the ground truth of an image: uint8 [3, H, W] and its target."""
+    """Paint the ground truth of an image.
+
+    Args:
+        image: uint8 [3, H, W].
+        target: its boxes, labels and masks.
+        names: of the classes.
+        scale: how many times as large it is drawn.
+    """
     texts = _names(target["labels"], names)
     colours = _colours(target["labels"], names)
     return overlay(image, target["boxes"], texts, target["masks"], colours, scale)
@@ -118,7 +125,13 @@ def save_comparison(
     rows: Sequence[tuple[Image.Image, Image.Image]],
     columns: int = 3,
 ) -> None:
-    """Save pairs (ground truth, detections) as one picture, `columns` pairs a row."""
+    """Save pairs of pictures as one picture.
+
+    Args:
+        path: the file to write.
+        rows: pairs (ground truth, detections).
+        columns: pairs a row.
+    """
     from matplotlib.figure import Figure
 
     lines = -(-len(rows) // columns)

@@ -111,10 +111,15 @@ def trace(kernel: Callable, blocks: int | tuple, threads: int | tuple, *argument
     Reading outside an array gives 0 and writing there does nothing, so that the trace can go on;
     both are recorded. Negative indices count from the end, as in Numba.
 
+    Args:
+        kernel: a `@cuda.jit` function.
+        blocks, threads: of the launch, a number or up to three.
+        arguments: of the kernel; its arrays are those of NumPy.
+
     Raises:
         TypeError: it is not a kernel.
-        ValueError: the kernel uses shared memory, a barrier, or something else of `numba.cuda`
-            that is not known here.
+        ValueError: the kernel uses shared memory, a barrier, or something else of `numba.cuda` that
+            is not known here.
     """
     found = Trace()
     grid, block = _three(blocks), _three(threads)

@@ -26,13 +26,25 @@ def assign_levels(
 ) -> Tensor:
     """Level of each box: `⌊k0 + log2(√area / canonical_size)⌋`, kept in min_level..max_level.
 
-    `boxes` [R, 4] are xyxy in image coordinates. Returns int64 [R]: a box of 224 × 224 pixels
-    goes to level `canonical_level` (stride 2⁴ = 16), one of half the side to the level below.
-    So that sides of exactly 112, 224, ... land on the level they should in float32, a little is
-    added first. `rule` says where: "torchvision" 1e-6 to the logarithm, "detectron2" 1e-8 and
-    "detectron" 1e-6 to its argument. (float32 drops 1e-8 beside 1: detectron2 adds nothing but for
-    a box without area.) A box without area goes to `min_level`. Raises ValueError if
-    `min_level > max_level`, boxes are not [R, 4] or the rule is unknown. Chapter 02.
+    A box of 224 × 224 pixels goes to level `canonical_level` (stride 2⁴ = 16), one of half the side
+    to the level below. So that sides of exactly 112, 224, ... land on the level they should in
+    float32, a little is added first. `rule` says where: "torchvision" 1e-6 to the logarithm,
+    "detectron2" 1e-8 and "detectron" 1e-6 to its argument. (float32 drops 1e-8 beside 1: detectron2
+    adds nothing but for a box without area.) A box without area goes to `min_level`. FPN paper,
+    equation 1. Chapter 02.
+
+    Args:
+        boxes: [R, 4], xyxy in image coordinates.
+        min_level, max_level: the finest and the coarsest level there is.
+        canonical_size: side of a box of `canonical_level`, in pixels.
+        canonical_level: k0.
+        rule: whose rounding, "torchvision", "detectron2" or "detectron".
+
+    Returns:
+        int64 [R].
+
+    Raises:
+        ValueError: `min_level > max_level`, boxes are not [R, 4] or the rule is unknown.
     """
     if rule not in _OUTSIDE_AND_INSIDE:
         raise ValueError(f"rule is one of {', '.join(_OUTSIDE_AND_INSIDE)}, got {rule!r}")

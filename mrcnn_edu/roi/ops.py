@@ -36,18 +36,31 @@ def roi_align(
     *,
     reduce: str = "mean",
 ) -> Tensor:
-    """RoIAlign: no coordinate is rounded. [N, C, H, W] and R boxes to [R, C, Ph, Pw].
+    """RoIAlign: no coordinate is rounded. Chapter 05.
 
-    Each box, times `spatial_scale` (1 / stride), is cut into Ph × Pw equal bins; each bin's value
-    is the mean (or `reduce="max"`) of bilinear samples at the middles of `sampling_ratio`²
-    equal parts; 0 or less takes one sample a map pixel, ⌈bin size⌉, for the mean only.
+    Each box, times `spatial_scale`, is cut into Ph × Pw equal bins; each bin's value is the mean or
+    maximum of bilinear samples at the middles of `sampling_ratio`² equal parts. A sample more than
+    one pixel outside the map counts as 0. The maximum reads its samples as S · Ph × S · Pw bins of
+    one sample, so its positions may differ from the mean's by a rounding.
 
-    `aligned=True` subtracts half a pixel, since pixel j's centre is at j + ½; `aligned=False` is
-    the operator as first published, half a pixel off, with boxes of at least one map pixel. A
-    sample more than one pixel outside the map counts as 0. The maximum reads its samples as
-    S · Ph × S · Pw bins of one sample, so its positions may differ from the mean's by a rounding.
-    ValueError: wrong shapes, image index outside the batch, NaN in a box (on CPU), unknown
-    `reduce`. TypeError: integer features. Chapter 05.
+    Args:
+        input: feature map [N, C, H, W].
+        boxes: [R, 5], (image, x1, y1, x2, y2), or one [R_i, 4] for each image.
+        output_size: (Ph, Pw), or one number for both.
+        spatial_scale: map pixels in an image pixel, 1 / stride.
+        sampling_ratio: samples a bin side; 0 or less takes one a map pixel, ⌈bin size⌉, for the
+            mean only.
+        aligned: True subtracts half a pixel, since pixel j's centre is at j + ½; False is the
+            operator as first published, half a pixel off, with boxes of at least one map pixel.
+        reduce: "mean" or "max".
+
+    Returns:
+        [R, C, Ph, Pw].
+
+    Raises:
+        ValueError: wrong shapes, image index outside the batch, NaN in a box (on CPU), unknown
+            `reduce`.
+        TypeError: integer features.
     """
     return _sampled([input], boxes, None, output_size, [spatial_scale], sampling_ratio,
                     aligned, False, reduce)  # fmt: skip
@@ -62,13 +75,21 @@ def roi_warp(
     *,
     reduce: str = "mean",
 ) -> Tensor:
-    """RoIWarp: the box is rounded to whole map pixels, its bins are not. To [R, C, Ph, Pw].
+    """RoIWarp: the box is rounded to whole map pixels, its bins are not. Chapter 05.
 
     The four scaled corners are rounded, halves away from zero; the rest is `roi_align` with
     `aligned=False`. It stands for the operator of MNC (Mask R-CNN, table 2c) and keeps its
     quantisation of the box. MNC's own layer differs in two things: it takes width = end − start
     without a minimum, and one bilinear sample, at the corner of each bin rather than inside.
-    Errors as `roi_align`. Chapter 05.
+
+    Args:
+        input, boxes, output_size, spatial_scale, sampling_ratio, reduce: as in `roi_align`.
+
+    Returns:
+        [R, C, Ph, Pw].
+
+    Raises:
+        ValueError, TypeError: as `roi_align`.
     """
     return _sampled([input], boxes, None, output_size, [spatial_scale], sampling_ratio,
                     False, True, reduce)  # fmt: skip
@@ -78,9 +99,17 @@ def roi_pool(input: Tensor, boxes: Boxes, output_size: Size, spatial_scale: floa
     """RoIPool (Fast R-CNN, §2.1): box and bins rounded, the largest pixel of each bin.
 
     The scaled corners are rounded, halves away from zero, and the last pixel belongs to the box:
-    here, as in the reference, width = x2 − x1 + 1. Bin p covers pixels ⌊p · size⌋ to
-    ⌈(p + 1) · size⌉ − 1, so neighbours can overlap by a pixel. An empty bin is 0. Errors as
-    `roi_align`. Chapter 05.
+    here, as in the reference, width = x2 − x1 + 1. Bin p covers pixels ⌊p · size⌋ to ⌈(p + 1) ·
+    size⌉ − 1, so neighbours can overlap by a pixel. An empty bin is 0. Chapter 05.
+
+    Args:
+        input, boxes, output_size, spatial_scale: as in `roi_align`.
+
+    Returns:
+        [R, C, Ph, Pw].
+
+    Raises:
+        ValueError, TypeError: as `roi_align`.
     """
     return _pooled([input], boxes, None, output_size, [spatial_scale])
 
@@ -99,11 +128,23 @@ def multiscale_roi_align(
     canonical_level: int = 4,
     level_rule: LevelRule = "torchvision",
 ) -> Tensor:
-    """`roi_align` of each box on the pyramid level that fits its size. To [R, C, Ph, Pw].
+    """`roi_align` of each box on the pyramid level that fits its size.
 
-    `features[l]` is level `min_level + l` with scale `spatial_scales[l]`. Boxes go to levels by
-    `assign_levels` (FPN paper, equation 1). Rows keep the order of the boxes; nothing is copied
-    between levels. Chapters 02 and 05.
+    Boxes go to levels by `assign_levels` (FPN paper, equation 1). Nothing is copied between levels.
+    Chapters 02 and 05.
+
+    Args:
+        features: maps [N, C, H_l, W_l], the first of level `min_level`.
+        boxes, output_size, sampling_ratio, aligned, reduce: as in `roi_align`.
+        spatial_scales: 1 / stride of each map.
+        min_level, canonical_size, canonical_level: as in `assign_levels`.
+        level_rule: its `rule`.
+
+    Returns:
+        [R, C, Ph, Pw], rows in the order of the boxes.
+
+    Raises:
+        ValueError, TypeError: as `roi_align`.
     """
     rule = (min_level, canonical_size, canonical_level, level_rule)
     return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
@@ -123,7 +164,16 @@ def multiscale_roi_warp(
     canonical_level: int = 4,
     level_rule: LevelRule = "torchvision",
 ) -> Tensor:
-    """`roi_warp` on the level that fits each box; arguments as `multiscale_roi_align`."""
+    """`roi_warp` of each box on the pyramid level that fits its size.
+
+    Args:
+        features, spatial_scales: as in `multiscale_roi_align`.
+        boxes, output_size, sampling_ratio, reduce: as in `roi_warp`.
+        min_level, canonical_size, canonical_level, level_rule: as in `multiscale_roi_align`.
+
+    Returns:
+        [R, C, Ph, Pw], rows in the order of the boxes.
+    """
     rule = (min_level, canonical_size, canonical_level, level_rule)
     return _sampled(features, boxes, rule, output_size, spatial_scales, sampling_ratio,
                     False, True, reduce)  # fmt: skip
@@ -140,7 +190,16 @@ def multiscale_roi_pool(
     canonical_level: int = 4,
     level_rule: LevelRule = "torchvision",
 ) -> Tensor:
-    """`roi_pool` on the level that fits each box; arguments as `multiscale_roi_align`."""
+    """`roi_pool` of each box on the pyramid level that fits its size.
+
+    Args:
+        features, spatial_scales: as in `multiscale_roi_align`.
+        boxes, output_size: as in `roi_pool`.
+        min_level, canonical_size, canonical_level, level_rule: as in `multiscale_roi_align`.
+
+    Returns:
+        [R, C, Ph, Pw], rows in the order of the boxes.
+    """
     rule = (min_level, canonical_size, canonical_level, level_rule)
     return _pooled(features, boxes, rule, output_size, spatial_scales)
 

@@ -45,7 +45,15 @@ def round_half_away(value: float) -> int:
 
 
 def bilinear(y: float, x: float, height: int, width: int) -> Taps:
-    """Pixels and weights (i, j, weight) that a sample at (y, x) reads; none far outside."""
+    """Pixels and weights that a sample reads; none if it lies more than a pixel outside.
+
+    Args:
+        y, x: of the sample, in map pixels, 0 in the middle of the first.
+        height, width: of the map.
+
+    Returns:
+        (i, j, weight) four times.
+    """
     if not (-1 <= y <= height and -1 <= x <= width):
         return []
     y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
@@ -69,7 +77,20 @@ def bin_samples(
     aligned: bool,
     rounded: bool,
 ) -> Iterator[tuple[int, int, list[Taps]]]:
-    """For each bin (q, p) of RoIAlign or (`rounded`) RoIWarp, the taps of all its samples."""
+    """For each bin of RoIAlign or RoIWarp, the taps of all its samples.
+
+    Args:
+        box: (x1, y1, x2, y2) in image coordinates.
+        size: (Ph, Pw).
+        map_size: (H, W).
+        spatial_scale: 1 / stride.
+        sampling_ratio: samples a bin side; 0 or less takes ⌈bin size⌉.
+        aligned: half a pixel is subtracted.
+        rounded: RoIWarp's corners.
+
+    Returns:
+        (q, p, taps of each sample), bin by bin.
+    """
     offset = 0.5 if aligned else 0.0
     x1, y1, x2, y2 = (float(v) * spatial_scale - offset for v in box)
     if rounded:
@@ -101,7 +122,16 @@ def sampled_forward(
     rounded: bool = False,
     reduce: str = "mean",
 ) -> Array:
-    """RoIAlign, or RoIWarp with `rounded=True, aligned=False`: [C, H, W] to [C, Ph, Pw]."""
+    """RoIAlign, or RoIWarp with `rounded=True, aligned=False`, of one box.
+
+    Args:
+        x: a map [C, H, W].
+        box, size, spatial_scale, sampling_ratio, aligned, rounded: as in `bin_samples`.
+        reduce: "mean" or "max" of a bin's samples.
+
+    Returns:
+        [C, Ph, Pw].
+    """
     channels, height, width = x.shape
     out = np.zeros((channels, *size), x.dtype)
     for q, p, samples in bin_samples(
@@ -125,7 +155,16 @@ def sampled_backward(
     rounded: bool = False,
     reduce: str = "mean",
 ) -> Array:
-    """Gradient of `sampled_forward` for x: from [C, Ph, Pw] to [C, H, W]."""
+    """Gradient of `sampled_forward` for x.
+
+    Args:
+        gradient: of the output [C, Ph, Pw].
+        x, box, size, spatial_scale, sampling_ratio, aligned, rounded, reduce: those of
+            `sampled_forward`.
+
+    Returns:
+        [C, H, W].
+    """
     channels, height, width = x.shape
     out = np.zeros_like(x)
     for q, p, samples in bin_samples(
@@ -145,7 +184,14 @@ def sampled_backward(
 def pool_bins(
     box: Sequence[float], size: tuple[int, int], map_size: tuple[int, int], spatial_scale: float
 ) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """For each bin (q, p) of RoIPool, the pixels (i, j) it covers, row by row."""
+    """For each bin of RoIPool the pixels that it covers.
+
+    Args:
+        box, size, map_size, spatial_scale: as in `bin_samples`.
+
+    Returns:
+        (q, p, pixels (i, j) row by row), bin by bin.
+    """
     x1, y1, x2, y2 = (round_half_away(float(v) * spatial_scale) for v in box)
     bin_h, bin_w = max(y2 - y1 + 1, 1) / size[0], max(x2 - x1 + 1, 1) / size[1]
     for q in range(size[0]):
@@ -163,7 +209,15 @@ def pool_bins(
 def pool_forward(
     x: Array, box: Sequence[float], size: tuple[int, int], spatial_scale: float
 ) -> Array:
-    """RoIPool: [C, H, W] to [C, Ph, Pw]."""
+    """RoIPool of one box.
+
+    Args:
+        x: a map [C, H, W].
+        box, size, spatial_scale: as in `bin_samples`.
+
+    Returns:
+        [C, Ph, Pw].
+    """
     out = np.zeros((x.shape[0], *size), x.dtype)
     for q, p, pixels in pool_bins(box, size, x.shape[1:], spatial_scale):
         for c in range(x.shape[0]):
@@ -175,7 +229,15 @@ def pool_forward(
 def pool_backward(
     gradient: Array, x: Array, box: Sequence[float], size: tuple[int, int], spatial_scale: float
 ) -> Array:
-    """Gradient of `pool_forward` for x: from [C, Ph, Pw] to [C, H, W]."""
+    """Gradient of `pool_forward` for x.
+
+    Args:
+        gradient: of the output [C, Ph, Pw].
+        x, box, size, spatial_scale: those of `pool_forward`.
+
+    Returns:
+        [C, H, W].
+    """
     out = np.zeros_like(x)
     for q, p, pixels in pool_bins(box, size, x.shape[1:], spatial_scale):
         for c in range(x.shape[0]):

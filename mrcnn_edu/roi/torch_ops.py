@@ -89,7 +89,21 @@ def roi_mean(
     aligned: bool,
     rounded: bool,
 ) -> Tensor:
-    """RoIAlign, or RoIWarp if `rounded`: [R, C, Ph, Pw]."""
+    """RoIAlign, or RoIWarp if `rounded`.
+
+    Args:
+        features: the levels' maps [N, C, H, W].
+        rois: [R, 5], (image, x1, y1, x2, y2) in image coordinates.
+        levels: [R], which map.
+        size: (Ph, Pw).
+        scales: for each level 1 / stride.
+        sampling_ratio: samples a bin side; 0 or less takes ⌈bin size⌉.
+        aligned: half a pixel is subtracted.
+        rounded: RoIWarp's corners.
+
+    Returns:
+        [R, C, Ph, Pw].
+    """
     how = (aligned, rounded, sampling_ratio)
     return _backend(rois).mean_forward(features, rois, levels, (size[0], size[1]), scales, how)
 
@@ -116,7 +130,18 @@ def roi_mean_backward(
     rounded: bool,
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `roi_mean` for each level, from the gradient [R, C, Ph, Pw]."""
+    """Gradient of `roi_mean` for the maps of each level.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        rois, levels, scales, sampling_ratio, aligned, rounded: those of `roi_mean`.
+        images: N.
+        heights, widths: of each level's map.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     shapes = _maps(heights, widths, images, gradient.shape[1])
     how = (aligned, rounded, sampling_ratio)
     return _backend(rois).mean_backward(gradient, rois, levels, shapes, scales, how, channels_last)
@@ -156,7 +181,14 @@ def roi_pool_max(
     size: Sequence[int],
     scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """RoIPool; and the pixel y · W + x of each maximum, int32."""
+    """RoIPool.
+
+    Args:
+        features, rois, levels, size, scales: as in `roi_mean`.
+
+    Returns:
+        [R, C, Ph, Pw], and the pixel y · W + x of each maximum, int32.
+    """
     return _backend(rois).pool_forward(features, rois, levels, (size[0], size[1]), scales)
 
 
@@ -182,7 +214,19 @@ def roi_pool_max_backward(
     widths: Sequence[int],
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `roi_pool_max` for each level: all of it to the pixel that was largest."""
+    """Gradient of `roi_pool_max` for each level: all of it to the pixel that was largest.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        argmax: the pixels that `roi_pool_max` returned.
+        rois, levels: those of `roi_pool_max`.
+        images: N.
+        heights, widths: of each level's map.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     shapes = _maps(heights, widths, images, gradient.shape[1])
     return _backend(rois).pool_backward(gradient, argmax, rois, levels, shapes, channels_last)
 

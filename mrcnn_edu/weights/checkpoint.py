@@ -44,6 +44,13 @@ def save_model(
 ) -> None:
     """Write weights and all that is needed to use them as one safetensors file.
 
+    Args:
+        path: the file.
+        weights: the model's state dict.
+        config: of the model.
+        categories: ids and names of the classes.
+        step: steps trained.
+
     Raises:
         UserError: the folder cannot be written.
     """

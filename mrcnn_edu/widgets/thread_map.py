@@ -64,7 +64,13 @@ def sectors(of: list[tuple[int, int]], pixels: list[int], layout: str) -> dict[i
 
 
 def draw_outputs(axis: "Axes", warp: int, over: str) -> None:
-    """The outputs as a grid, with the warp's filled."""
+    """The outputs as a grid, with the warp's filled.
+
+    Args:
+        axis: to draw on.
+        warp: which one.
+        over: what the warp's threads run over, as in `outputs`.
+    """
     cells = np.zeros((BINS**2, CHANNELS))
     for b, c in outputs(warp, over):
         cells[b, c] = 1
@@ -75,7 +81,15 @@ def draw_outputs(axis: "Axes", warp: int, over: str) -> None:
 
 
 def draw_memory(axis: "Axes", warp: int, over: str, layout: str, tap: int) -> None:
-    """The map's memory, one cell a sector; those that one read of the warp fetches are filled."""
+    """The map's memory, one cell a sector; those that one read of the warp fetches are filled.
+
+    Args:
+        axis: to draw on.
+        warp: which one.
+        over: what the warp's threads run over, as in `outputs`.
+        layout: of the map, as in `sectors`.
+        tap: which of the pixels is read.
+    """
     fetched = sectors(outputs(warp, over), tap_pixels()[tap], layout)
     cells = np.zeros(SECTORS)
     cells[list(fetched)] = 1

@@ -39,7 +39,19 @@ def mean_forward(
     scales: Sequence[float],
     how: How,
 ) -> Tensor:
-    """RoIAlign (or, `rounded`, RoIWarp): [R, C, Ph, Pw]."""
+    """RoIAlign or RoIWarp of RoIs, each on its level.
+
+    Args:
+        features: the levels' maps [N, C, H, W].
+        rois: [R, 5], (image, x1, y1, x2, y2) in image coordinates.
+        levels: [R], which map.
+        size: (Ph, Pw), bins of a RoI.
+        scales: for each level 1 / stride.
+        how: (aligned, rounded, samples a bin side).
+
+    Returns:
+        [R, C, Ph, Pw].
+    """
     kinds = [features[0].dtype]
     return _forward(mean.forward, features, rois, levels, size, scales, how, kinds)[0]
 
@@ -51,7 +63,14 @@ def pool_forward(
     size: tuple[int, int],
     scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """RoIPool, and the pixel y · W + x each maximum was: int32."""
+    """RoIPool of RoIs, each on its level.
+
+    Args:
+        features, rois, levels, size, scales: as in `mean_forward`.
+
+    Returns:
+        [R, C, Ph, Pw], and the pixel y · W + x each maximum was: int32, −1 for none.
+    """
     kinds = [features[0].dtype, torch.int32]
     out, argmax = _forward(pool.forward, features, rois, levels, size, scales, (), kinds)
     return out, argmax
@@ -66,7 +85,17 @@ def mean_backward(
     how: How,
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `mean_forward` for each level, of the given [N, C, H, W] shapes."""
+    """Gradient of `mean_forward` for the maps of each level.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        rois, levels, scales, how: those of `mean_forward`.
+        shapes: (N, C, H, W) of each level.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     more = [
         (scale, *how, gradient.shape[3], shape[3])
         for scale, shape in zip(scales, shapes, strict=True)
@@ -82,7 +111,18 @@ def pool_backward(
     shapes: Sequence[Shape],
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `pool_forward` for each level."""
+    """Gradient of `pool_forward` for the maps of each level.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        argmax: the pixels that `pool_forward` returned.
+        rois, levels: those of `pool_forward`.
+        shapes: (N, C, H, W) of each level.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     more: list[tuple[Any, ...]] = [() for _ in shapes]
     return _backward(pool.backward, [gradient, argmax], rois, levels, shapes, more, channels_last)
 

@@ -37,7 +37,19 @@ def mean_forward(
     scales: Sequence[float],
     how: How,
 ) -> Tensor:
-    """RoIAlign (or, `rounded`, RoIWarp): [R, C, Ph, Pw]."""
+    """RoIAlign or RoIWarp of RoIs, each on its level.
+
+    Args:
+        features: the levels' maps [N, C, H, W].
+        rois: [R, 5], (image, x1, y1, x2, y2) in image coordinates.
+        levels: [R], which map.
+        size: (Ph, Pw), bins of a RoI.
+        scales: for each level 1 / stride.
+        how: (aligned, rounded, samples a bin side).
+
+    Returns:
+        [R, C, Ph, Pw].
+    """
     kernels, kinds = (mean.forward, mean.forward_bfloat16), [rois.dtype]
     return _forward(kernels, features, rois, levels, size, scales, how, kinds)[0]
 
@@ -49,7 +61,14 @@ def pool_forward(
     size: tuple[int, int],
     scales: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """RoIPool, and the pixel y · W + x each maximum was: int32."""
+    """RoIPool of RoIs, each on its level.
+
+    Args:
+        features, rois, levels, size, scales: as in `mean_forward`.
+
+    Returns:
+        [R, C, Ph, Pw], and the pixel y · W + x each maximum was: int32, −1 for none.
+    """
     kernels, kinds = (pool.forward, pool.forward_bfloat16), [rois.dtype, torch.int32]
     out, argmax = _forward(kernels, features, rois, levels, size, scales, (), kinds)
     return out, argmax
@@ -64,7 +83,17 @@ def mean_backward(
     how: How,
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `mean_forward` for each level, of the given [N, C, H, W] shapes."""
+    """Gradient of `mean_forward` for the maps of each level.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        rois, levels, scales, how: those of `mean_forward`.
+        shapes: (N, C, H, W) of each level.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     (array,) = _sources([gradient], channels_last)
     boxes, level_of = _as_numba(rois), _as_numba(levels)
     result = [_zeros(shape, gradient, channels_last) for shape in shapes]
@@ -88,7 +117,18 @@ def pool_backward(
     shapes: Sequence[Shape],
     channels_last: bool,
 ) -> list[Tensor]:
-    """Gradient of `pool_forward` for each level."""
+    """Gradient of `pool_forward` for the maps of each level.
+
+    Args:
+        gradient: [R, C, Ph, Pw].
+        argmax: the pixels that `pool_forward` returned.
+        rois, levels: those of `pool_forward`.
+        shapes: (N, C, H, W) of each level.
+        channels_last: whether the maps lie in memory with channels last.
+
+    Returns:
+        one [N, C, H, W] for each level.
+    """
     arrays = _sources([gradient, argmax], channels_last)
     boxes, level_of = _as_numba(rois), _as_numba(levels)
     result = [_zeros(shape, gradient, channels_last) for shape in shapes]
