@@ -43,14 +43,14 @@ from pathlib import Path
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, generate
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.training.config import TrainConfig
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.train import train
 
 steps = int(sys.argv[1])
 data = ShapesDataset(generate(ShapesConfig(), 40, seed=1))
 with tempfile.TemporaryDirectory() as folder:
     train(TINY_FPN, TrainConfig(steps=steps, warmup_steps=1), data, Path(folder), progress=False)
-    seconds = [line["seconds"] for line in read_metrics(Path(folder) / METRICS)]
+    seconds = [line["seconds"] for line in read_metrics(Path(folder) / STEP_LOG)]
 print(json.dumps(statistics.median(seconds[steps // 4 :])))
 """
 

@@ -54,7 +54,7 @@ from mrcnn_edu.training.batches import load_sample, make_batch
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.optimizer import make_optimizer, set_rate
 from mrcnn_edu.training.order import make_order
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,7 +193,7 @@ def measure_ours(seed: int, runs: Path) -> dict[str, Any]:
     start, busy = time.perf_counter(), time.process_time()
     model = train(c, t, training_set, folder)
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
-    steps = sorted(m["seconds"] for m in read_metrics(folder / METRICS))
+    steps = sorted(m["seconds"] for m in read_metrics(folder / STEP_LOG))
     found = measure(validation_set, coco_results(model, validation_set, batch_size=8), c)
     return {
         **origin,

@@ -36,7 +36,7 @@ from mrcnn_edu.files import write_json
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.provenance import provenance
 from mrcnn_edu.training.config import TrainConfig
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.stop import TrainingInterruptedError
 from mrcnn_edu.training.train import train
 
@@ -112,7 +112,7 @@ def run(
     metrics = measure(validation_set, results, model_config)
     result = {
         **origin,
-        "train_seconds": round(sum(m["seconds"] for m in read_metrics(folder / METRICS)), 1),
+        "train_seconds": round(sum(m["seconds"] for m in read_metrics(folder / STEP_LOG)), 1),
         "evaluate_seconds": round(evaluate_seconds, 1),
         **metrics,
         "predicted": predict_photographs(folder, photographs),

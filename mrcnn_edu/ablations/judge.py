@@ -13,7 +13,7 @@ from typing import Any
 from mrcnn_edu.ablations.engine import make_run, read
 from mrcnn_edu.ablations.intervals import Difference, Verdict, paired_difference, verdict
 from mrcnn_edu.ablations.profiles import Profile
-from mrcnn_edu.ablations.table import METRICS, DataName, Effect, Table
+from mrcnn_edu.ablations.table import COLUMNS, DataName, Effect, Table
 
 Results = dict[str, dict[int, dict[str, Any]]]  # arm -> seed -> the content of its file
 
@@ -63,7 +63,7 @@ def collect(table: Table, profile: Profile, data: DataName, results: Path) -> Re
 
 def values(results: Mapping[int, dict[str, Any]], metric: str) -> dict[int, float]:
     """One metric by seed; runs without such a head, or without such objects, are left out."""
-    kind, name = METRICS[metric]
+    kind, name = COLUMNS[metric]
     found = {seed: r["metrics"].get(kind, {}).get(name) for seed, r in results.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 

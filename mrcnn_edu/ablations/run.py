@@ -28,7 +28,7 @@ from mrcnn_edu.model import parameter_count
 from mrcnn_edu.provenance import provenance
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.run_folder import STATE
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.state import steps_done
 from mrcnn_edu.training.train import train
 
@@ -142,7 +142,7 @@ def execute(run: Run, results: Path, work: Path, device: str, nuclei: Path | Non
     found = coco_results(
         model, validation, batch_size=8 if run.model.short_side else 1, progress=False
     )
-    steps = read_metrics(folder / METRICS)
+    steps = read_metrics(folder / STEP_LOG)
     now = run.train.steps - earlier  # the steps of this attempt
     result = {
         **origin,

@@ -15,7 +15,7 @@ from mrcnn_edu.presets import preset
 
 DataName = Literal["shapes", "persons", "nuclei"]
 # What is measured, in AP points: which results, which number of them.
-METRICS = {
+COLUMNS = {
     "box AP": ("box", "AP"),
     "box AP75": ("box", "AP75"),
     "mask AP": ("mask", "AP"),
@@ -67,7 +67,7 @@ class Table:
     claim: str
     arms: tuple[Arm, ...]
     effects: tuple[Effect, ...]
-    columns: tuple[str, ...]  # metrics to show, of METRICS
+    columns: tuple[str, ...]  # to show, of COLUMNS
     data: tuple[DataName, ...] = ("shapes",)
     source: str = ""  # of the published numbers; empty where there are none
     note: str = ""  # how our experiment differs
@@ -88,7 +88,7 @@ class Table:
                     f"and a smallest effect above 0, not {effect.smallest}."
                 )
         for metric in self.columns:
-            if metric not in METRICS:
+            if metric not in COLUMNS:
                 raise ValueError(f"Table {self.key}: there is no metric {metric!r}.")
 
     def arm(self, name: str) -> Arm:

@@ -21,13 +21,12 @@ from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.evaluation.detect import coco_results
 from mrcnn_edu.evaluation.examples import save_examples
-from mrcnn_edu.evaluation.measure import METRICS, measure
+from mrcnn_edu.evaluation.measure import HEADLINE, measure
 from mrcnn_edu.files import write_json
 from mrcnn_edu.pictures.curves import save_curves
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.training.config import TrainConfig, recipe
-from mrcnn_edu.training.run_log import METRICS as METRICS_FILE
-from mrcnn_edu.training.run_log import read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.train import train
 
 # Small images first: a step on them costs less, and what differs in size trains for all sizes.
@@ -73,7 +72,7 @@ def quickstart(
     console.print("[bold]4/4[/] Drawing …")
     write_json(folder / "detections.json", results)
     save_examples(folder / "detections.png", model, validation_set, range(6), scale=3)
-    lines = read_metrics(folder / METRICS_FILE)
+    lines = read_metrics(folder / STEP_LOG)
     save_curves(folder / "curves.png", lines)
     seconds = {
         "generate": round(generated - start, 1),
@@ -122,10 +121,10 @@ def metrics_table(metrics: dict[str, Any], title: str) -> Table:
     """The twelve numbers as a table; a range without ground truth says so."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    for name in METRICS:
+    for name in HEADLINE:
         table.add_column(name, justify="right")
     for kind in ("box", "mask"):
-        cells = [metrics[kind][name] for name in METRICS]
+        cells = [metrics[kind][name] for name in HEADLINE]
         table.add_row(kind, *("no objects" if v is None else f"{v:.1f}" for v in cells))
     return table
 

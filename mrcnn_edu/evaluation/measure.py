@@ -7,7 +7,7 @@ from mrcnn_edu import coco_ap
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def coco_metrics(

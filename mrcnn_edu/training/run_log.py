@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import write_atomically
 
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+STEP_LOG, EVALUATION_LOG = "metrics.jsonl", "evaluations.jsonl"
 
 
 class RunLog:
@@ -48,7 +48,7 @@ class RunLog:
         self.silent = silent
         self._shown: dict[str, float] = {}
         if not silent:
-            for name in (METRICS, EVALUATIONS):
+            for name in (STEP_LOG, EVALUATION_LOG):
                 drop_lines_after(folder / name, first)
         self._board = _summary_writer(folder, first) if tensorboard and not silent else None
         self._bar = tqdm(
@@ -69,7 +69,7 @@ class RunLog:
 
     def step(self, line: Mapping[str, Any]) -> None:
         """Write a step's line, and show its losses, averaged over the last twenty steps or so."""
-        self._write(METRICS, line)
+        self._write(STEP_LOG, line)
         numbers = {k: v for k, v in line.items() if k not in _NOT_LOSSES and v is not None}
         numbers["input"] = line["waited"] / max(line["seconds"], 1e-9)
         for name, value in numbers.items():
@@ -80,7 +80,7 @@ class RunLog:
 
     def evaluation(self, line: Mapping[str, Any]) -> None:
         """Write an evaluation's line: step, validation losses, average precision."""
-        self._write(EVALUATIONS, line)
+        self._write(EVALUATION_LOG, line)
         kinds = {k: line[k]["AP"] for k in ("box", "mask", "keypoints") if k in line}
         parts = [f"{k} AP {v:.1f}" for k, v in kinds.items() if v is not None]
         loss = f"validation loss {line['loss']:.4f}"
@@ -133,7 +133,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's ``evaluations.jsonl``; none where nothing was evaluated."""
-    path = folder / EVALUATIONS
+    path = folder / EVALUATION_LOG
     return read_metrics(path) if path.exists() else []
 
 
@@ -153,6 +153,6 @@ def _summary_writer(folder: Path, first: int) -> Any:
     except ImportError as error:
         raise UserError(
             "--tensorboard needs the package tensorboard: pip install tensorboard. Without it, "
-            f"{METRICS} holds the same numbers."
+            f"{STEP_LOG} holds the same numbers."
         ) from error
     return writer(str(folder / "tensorboard"), purge_step=first + 1)

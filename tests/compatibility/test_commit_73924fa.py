@@ -22,7 +22,7 @@ from mrcnn_edu.config import ModelConfig, from_json
 from mrcnn_edu.data.shapes import ShapesConfig
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.run_folder import STATE, RunFolder
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.state import steps_done
 from mrcnn_edu.training.train import make_state, train
 from mrcnn_edu.weights import load_detector
@@ -166,14 +166,14 @@ def test_a_state_is_read_whole(folder):
 def test_a_run_that_was_finished_is_not_trained_again(folder):
     model = train(small_config(), CONFIG, small_shapes(4), folder, progress=False)
     assert_equal(model.state_dict(), averages())
-    assert not (folder / METRICS).exists()
+    assert not (folder / STEP_LOG).exists()
 
 
 def test_a_run_goes_on(folder, tmp_path_factory):
     """From step 1 of 2, as one goes on that finds the same numbers under the names of today."""
     write_state(folder / STATE, step=1)
     model = train(small_config(), CONFIG, small_shapes(4), folder, progress=False)
-    (line,) = read_metrics(folder / METRICS)
+    (line,) = read_metrics(folder / STEP_LOG)
     assert line["step"] == 2
     assert steps_done(folder / STATE) == load_model(folder).step == 2
     again = tmp_path_factory.mktemp("again")

@@ -16,7 +16,7 @@ from mrcnn_edu.processes import Processes, processes
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.distributed import LossModule
 from mrcnn_edu.training.refusals import check_division
-from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_evaluations, read_metrics
 from mrcnn_edu.training.train import train
 from tests.fake_data import small_config, small_shapes
 from tests.training.two_processes import CASES, batch_of, losses_and_gradients
@@ -118,10 +118,10 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     done = torchrun(2, script, broken)
     assert done.returncode != 0
     assert "broken off" in done.stderr
-    assert [m["step"] for m in read_metrics(broken / METRICS)] == [1, 2]
+    assert [m["step"] for m in read_metrics(broken / STEP_LOG)] == [1, 2]
     in_parts = dataclasses.replace(CONFIG, accumulate=2)
     again = train(small_config(), in_parts, sets[0], broken, progress=False, validation=sets[1])
-    lines = [read_metrics(folder / METRICS) for folder in (whole, broken)]
+    lines = [read_metrics(folder / STEP_LOG) for folder in (whole, broken)]
     assert lines[0][0]["loss"] == pytest.approx(lines[1][0]["loss"], rel=1e-5)
     for ours, theirs in zip(*lines, strict=True):
         # Rounding decides which RoI is sampled now and then; parts are normalised by themselves.

@@ -7,7 +7,7 @@ import pytest
 
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.training.run_log import (
-    METRICS,
+    STEP_LOG,
     RunLog,
     drop_lines_after,
     read_evaluations,
@@ -18,7 +18,7 @@ STEP = {"step": 4, "lr": 0.1, "box": 1.5, "loss": 2.5, "seconds": 0.2, "waited":
 
 
 def test_lines_of_lost_steps_are_dropped(tmp_path):
-    path = tmp_path / METRICS
+    path = tmp_path / STEP_LOG
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     drop_lines_after(path, 2)
     assert [m["step"] for m in read_metrics(path)] == [1, 2]
@@ -38,7 +38,7 @@ def test_the_bar_shows_losses_input_and_what_is_left(tmp_path, capsys):
     assert "5/9" in printed.err
     assert "step 5: validation loss 1.2500, box AP 12.3" in printed.out + printed.err
     assert "loss 1.5000, box AP 2.0, keypoints AP 3.0" in printed.out + printed.err
-    assert read_metrics(tmp_path / METRICS)[1]["box"] is None
+    assert read_metrics(tmp_path / STEP_LOG)[1]["box"] is None
     assert read_evaluations(tmp_path)[0]["box"] == {"AP": 12.34}
 
 
@@ -51,7 +51,7 @@ def test_other_processes_write_nothing(tmp_path):
 
 
 def test_a_full_disk_is_told(tmp_path):
-    (tmp_path / METRICS).mkdir()
+    (tmp_path / STEP_LOG).mkdir()
     with RunLog(tmp_path / "other", 0, 9, progress=False) as log:
         log.folder = tmp_path
         with pytest.raises(UserError, match=r"Cannot write .*metrics.jsonl.*Free some space"):
@@ -83,4 +83,4 @@ def test_tensorboard_gets_every_number(tmp_path):
 def test_lines_are_json(tmp_path):
     with RunLog(tmp_path, 0, 9, progress=False) as log:
         log.step(STEP)
-    assert [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()] == [STEP]
+    assert [json.loads(line) for line in (tmp_path / STEP_LOG).read_text().splitlines()] == [STEP]

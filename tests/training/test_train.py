@@ -24,7 +24,7 @@ from mrcnn_edu.training.batches import load_sample, make_batch
 from mrcnn_edu.training.config import TrainConfig, recipe
 from mrcnn_edu.training.order import make_order
 from mrcnn_edu.training.run_folder import STATE
-from mrcnn_edu.training.run_log import METRICS, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_metrics
 from mrcnn_edu.training.stop import TrainingInterruptedError
 from mrcnn_edu.training.train import compile_parts, train
 from mrcnn_edu.weights.checkpoint import MODEL, load_model
@@ -36,7 +36,7 @@ CONFIG = TrainConfig(steps=6, batch_size=2, warmup_steps=2, seed=4)
 def losses_of(folder: Path) -> list[dict]:
     timings = {"seconds", "waited"}
     return [
-        {k: v for k, v in m.items() if k not in timings} for m in read_metrics(folder / METRICS)
+        {k: v for k, v in m.items() if k not in timings} for m in read_metrics(folder / STEP_LOG)
     ]
 
 
@@ -75,7 +75,7 @@ def unbroken(tmp_path_factory):
 
 def test_a_run_leaves_a_usable_folder(unbroken):
     folder, model = unbroken
-    metrics = read_metrics(folder / METRICS)
+    metrics = read_metrics(folder / STEP_LOG)
     assert [m["step"] for m in metrics] == [1, 2, 3, 4, 5, 6]
     assert all(m["loss"] > 0 for m in metrics)
     loaded = load_model(folder)
@@ -132,9 +132,9 @@ def test_killed_and_resumed_equals_unbroken(unbroken, tmp_path):
 
 def test_a_finished_run_is_not_trained_again(unbroken):
     folder, model = unbroken
-    before = (folder / METRICS).read_bytes()
+    before = (folder / STEP_LOG).read_bytes()
     again = run(folder)
-    assert (folder / METRICS).read_bytes() == before
+    assert (folder / STEP_LOG).read_bytes() == before
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
 
@@ -246,7 +246,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 def test_two_runs_do_not_write_into_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(mrcnn_edu.training.run_folder, "PATIENCE", 0.1)
     half = tmp_path / f".{STATE}.half"
-    with a_run_until_killed(tmp_path, "steps=10_000", METRICS):
+    with a_run_until_killed(tmp_path, "steps=10_000", STEP_LOG):
         half.write_bytes(b"which the other is just writing")
         with pytest.raises(UserError, match="Another run is at work in"):
             run(tmp_path)
@@ -277,7 +277,7 @@ def test_broken_samples_and_sets_are_refused(tmp_path):
 
 def test_metrics_are_json_lines(unbroken):
     names = {"step", "lr", "loss", "rpn_objectness", "rpn_box", "box_class", "box", "mask"}
-    for line in (unbroken[0] / METRICS).read_text().splitlines():
+    for line in (unbroken[0] / STEP_LOG).read_text().splitlines():
         assert names <= set(json.loads(line))
 
 

@@ -18,7 +18,7 @@ from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.loader import WorkerDiedError
 from mrcnn_edu.training.run_folder import BEST, CHECKPOINTS, STATE
-from mrcnn_edu.training.run_log import METRICS, read_evaluations, read_metrics
+from mrcnn_edu.training.run_log import STEP_LOG, read_evaluations, read_metrics
 from mrcnn_edu.training.train import train
 from mrcnn_edu.weights.checkpoint import load_model
 from tests.fake_data import Wrapped, small_config, small_shapes
@@ -46,7 +46,7 @@ def run(folder: Path, config: TrainConfig, dataset=None) -> torch.nn.Module:
 
 
 def losses_of(folder: Path) -> list[dict]:
-    lines = read_metrics(folder / METRICS)
+    lines = read_metrics(folder / STEP_LOG)
     return [{k: v for k, v in m.items() if k not in ("seconds", "waited")} for m in lines]
 
 
@@ -71,7 +71,7 @@ def test_killed_at_random_and_resumed_equals_unbroken(tmp_path):
         "    run(Path(sys.argv[1]), FULL)"
     )
     child = start(code, broken)
-    path, deadline = broken / METRICS, time.monotonic() + 200
+    path, deadline = broken / STEP_LOG, time.monotonic() + 200
     while child.poll() is None and time.monotonic() < deadline:
         if path.exists() and path.stat().st_size:
             time.sleep(random.uniform(0, 1))
@@ -174,7 +174,7 @@ def poisoned(steps: set[int], batch_size: int = 2) -> Wrapped:
 def test_steps_that_are_not_finite_are_left_out_if_asked(tmp_path):
     config = dataclasses.replace(SMALL, steps=6, skip_nonfinite=2)
     run(tmp_path, config, poisoned({2, 4}))
-    lines = read_metrics(tmp_path / METRICS)
+    lines = read_metrics(tmp_path / STEP_LOG)
     assert [m["loss"] is None for m in lines] == [False, True, False, True, False, False]
     assert all(torch.isfinite(v).all() for v in load_model(tmp_path).model.state_dict().values())
     assert torch.load(tmp_path / STATE, weights_only=True)["skipped"] == 2
