@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError
 
 from mrcnn_edu.errors import UserError
 from tools import course_table, library_pages
-from tools.library_pages import PACKAGE, Chapter
+from tools.library_pages import NUMBER, PACKAGE, Chapter
 from tools.notebooks import ROOT, chapters, execute, normalise
 from tools.vendor import vendor
 
@@ -33,7 +33,7 @@ RUNS = BUILD / "runs"
 HTML = BUILD / "html"
 COURSE = "<!-- course -->"  # in intro.md: the chapters
 LINK = re.compile(r"(\]\()\.\./([^)\s#]+)(#[^)\s]*)?(?=[)\s])")
-CHAPTER_LINK = re.compile(r"\[([^\]\[]+)\]\(((\d\d|[AB])_\w+\.ipynb)(?:#[^)]*)?\)")
+CHAPTER_LINK = re.compile(rf"\[([^\]\[]+)\]\((({NUMBER})_\w+\.ipynb)(?:#[^)]*)?\)")
 
 
 def chapter_of(path: Path) -> Chapter:
@@ -43,7 +43,7 @@ def chapter_of(path: Path) -> Chapter:
         UserError: it has no such title.
     """
     first = nbformat.read(path, as_version=4).cells[0].source
-    match = re.match(r"# (\d\d|[AB]) · (.+)", first)
+    match = re.match(rf"# ({NUMBER}) · (.+)", first)
     if match is None:
         raise UserError(f"{path.name} must begin with a title '# 05 · A question?'")
     return Chapter(match.group(1), match.group(2).strip(), path)
@@ -133,6 +133,9 @@ def leave_out_unwritten(text: str, course: list[Chapter]) -> str:
 
     def replace(match: re.Match) -> str:
         number, name = match.group(3), match.group(2)
+        parts = [other for n, other in written.items() if n[:2] == number[:2]]
+        if number not in written and parts:
+            raise UserError(f"a link leads to {name}; the chapter is now {' and '.join(parts)}")
         if number not in written:
             return match.group(1)
         if written[number] != name:

@@ -13,7 +13,8 @@ from pathlib import Path
 from tools.notebooks import ROOT
 
 PACKAGE = ROOT / "mrcnn_edu"
-CHAPTERS = re.compile(r"\bChapters? ((?:\d\d|[AB]\b)(?:(?:, | and | to )(?:\d\d|[AB]\b))*)")
+NUMBER = r"(?:\d\d[a-z]?|[AB])"  # of a chapter: 05, a part of one: 06b, an appendix: A
+CHAPTERS = re.compile(rf"\bChapters? ({NUMBER}\b(?:(?:, | and | to ){NUMBER}\b)*)")
 SUFFIXES = (".py", ".js", ".css", ".mplstyle")
 
 
@@ -59,7 +60,7 @@ def numbers(text: str) -> list[str]:
         found.append(parts[0])
         for joint, number in zip(parts[1::2], parts[2::2], strict=True):
             if joint == " to ":
-                found += [f"{n:02}" for n in range(int(found[-1]) + 1, int(number))]
+                found += [f"{n:02}" for n in range(int(found[-1][:2]) + 1, int(number[:2]))]
             found.append(number)
     return sorted(set(found))
 
@@ -116,7 +117,6 @@ def index_page(paths: list[Path], chapters: list[Chapter]) -> str:
         "| file | what it is for | chapters |",
         "|---|---|---|",
     ]
-    known = {c.number: c for c in chapters}
     for path in paths:
         relative = path.relative_to(PACKAGE).as_posix()
         first, named = "", []
@@ -124,14 +124,27 @@ def index_page(paths: list[Path], chapters: list[Chapter]) -> str:
             docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             first = docstring.split("\n")[0].replace("|", "\\|")
             named = numbers(docstring)
-        links = [f"[{n}](/notebooks/{known[n].path.name})" if n in known else n for n in named]
+        links = [
+            f"[{part.number}](/notebooks/{part.path.name})" if isinstance(part, Chapter) else part
+            for n in named
+            for part in _parts(n, chapters)
+        ]
         out.append(f"| [`{relative}`](/{page_of(path)}) | {first} | {', '.join(links)} |")
     return "\n".join(out) + "\n"
 
 
+def _parts(number: str, chapters: list[Chapter]) -> list[Chapter | str]:
+    """The chapter with a number, or its parts 01a and 01b; the number where it is not written."""
+    found = [c for c in chapters if c.number == number]
+    return [*(found or (c for c in chapters if c.number[:-1] == number))] or [number]
+
+
 def _explained(named: list[str], chapters: list[Chapter]) -> list[str]:
-    known = {c.number: c for c in chapters}
-    links = [known[n].link if n in known else f"chapter {n}" for n in named]
+    links = [
+        part.link if isinstance(part, Chapter) else f"chapter {part}"
+        for n in named
+        for part in _parts(n, chapters)
+    ]
     return [f"> Explained in {', '.join(links)}.", ""] if links else []
 
 

@@ -1,9 +1,9 @@
 """A pytest plugin for `pytest --nbval notebooks`: one thread, text compared, seconds a chapter.
 
-nbval compares every output; here only text is stored (see `tools.notebooks`), so the rest is left
-out of the comparison, and a cell with the tag `predict`, stored without its output, runs
-uncompared: the cell after it asserts its values. The report at the end holds the chapters' budget:
-60 s each.
+nbval compares every output; here only text and small pictures are stored (`tools.notebooks`),
+and all but text is left out of the comparison. A cell with the tag `predict`, stored without its
+output, runs uncompared: the cell after it asserts its values. The report at the end holds the
+chapters' budget: 60 s each.
 """
 
 import os
@@ -25,7 +25,8 @@ NOT_STORED = (
 
 
 def pytest_configure(config):
-    """Kernels inherit the environment: one thread each, and the library of this checkout."""
+    """Kernels inherit the environment: one thread each, this checkout's library, no test data."""
+    os.environ.pop("MRCNN_DATA", None)
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ.update(THREADS, PYTHONPATH=os.pathsep.join(dict.fromkeys(p for p in paths if p)))

@@ -2,10 +2,11 @@
 
 `python -m tools.notebooks [FILE ...]` normalises the notebooks named (all, if none is named);
 `--check` changes nothing and fails if that would change something; `--execute` runs them first
-(`make notebooks`). What is committed holds text outputs, which tests compare, and nothing else that
-a run makes: no picture, no HTML, no widget, no machine's metadata. A cell that answers a prediction
-(tag `predict`) is committed without its output, so that the question comes first, and JupyterLab
-folds the output when the reader runs it. Normalising twice is normalising once.
+(`make notebooks`). What is committed holds text outputs, which tests compare, small pictures of
+figures and widgets for who reads without running (`tools.stored_pictures`), and nothing else
+that a run makes: no HTML, no widget, no machine's metadata. A cell that answers a prediction (tag
+`predict`) is committed without its output, so that the question comes first, and JupyterLab folds
+the output when the reader runs it. Normalising twice is normalising once.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from mrcnn_edu.files import write_atomically
+from tools.stored_pictures import keep_what_looks_the_same, small
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -37,8 +39,8 @@ def chapters() -> list[Path]:
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """Return a notebook with what readers and tests need, and nothing that changes by itself.
 
-    Text outputs stay, with addresses in memory replaced; of other outputs only their text form
-    stays; of a cell with the tag `predict` nothing does, and its output is marked as folded. Code
+    Text outputs stay, with addresses in memory replaced; of other outputs their text form and their
+    picture, made small; of a cell with the tag `predict` nothing, and its output is folded. Code
     cells count from 1. Of the metadata, tags, a folded output and a slide's type stay, of Markdown
     cells the attachments too; the tag `hide-input` of the book folds the cell in JupyterLab as
     well. A cell's id follows from its source, so that it changes only with it.
@@ -70,8 +72,19 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     )
 
 
+def write_notebook(path: Path, notebook: NotebookNode) -> None:
+    """Store a notebook, normalised."""
+    write_atomically(path, _text(normalise(notebook)).encode())
+
+
+def _text(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
+
+
 def execute(notebook: NotebookNode, folder: Path, widgets: bool = False) -> float:
     """Run a notebook in place, on one thread, and return the seconds it took.
+
+    Chapters do not see the test data, whose pictures may not be stored or published.
 
     Args:
         notebook: receives the outputs.
@@ -85,13 +98,14 @@ def execute(notebook: NotebookNode, folder: Path, widgets: bool = False) -> floa
 
     start = time.perf_counter()
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    environment = {name: value for name, value in os.environ.items() if name != "MRCNN_DATA"}
     NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=widgets,
-    ).execute(env={**os.environ, **THREADS, "PYTHONPATH": path})
+    ).execute(env={**environment, **THREADS, "PYTHONPATH": path})
     return time.perf_counter() - start
 
 
@@ -127,7 +141,9 @@ def _outputs(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
         elif kind == "error":
             new = {"ename": output.ename, "evalue": output.evalue, "traceback": []}
         elif "text/plain" in output.data:
-            new = {"data": {"text/plain": _stable(output.data["text/plain"])}, "metadata": {}}
+            data = {"text/plain": _stable(output.data["text/plain"])}
+            data |= small(output.data)
+            new = {"data": data, "metadata": {}}
             if kind == "execute_result":
                 new["execution_count"] = count
         else:
@@ -156,13 +172,16 @@ def main() -> None:
     for path in options.files or chapters():
         text = path.read_text()
         notebook = nbformat.reads(text, as_version=4)
+        before = normalise(notebook)
         if options.execute:
             try:
                 seconds = execute(notebook, path.resolve().parent)
             except CellExecutionError as error:
                 sys.exit(f"{path.name}: a cell fails; the file is unchanged.\n{error}")
             print(f"{path.name}: {seconds:.0f} s")
-        normal = nbformat.writes(normalise(notebook)).rstrip("\n") + "\n"
+        after = normalise(notebook)
+        keep_what_looks_the_same(after, before)
+        normal = _text(after)
         if normal == text:
             continue
         stale.append(path.name)

@@ -1,8 +1,8 @@
 """The exercises of the notebooks, as a reader meets them: stub, check, folded solution.
 
-An exercise is a code cell that ends in ``check_something(answer)``. Its solution is the Python
-fence, in a later markdown cell under a ``<summary>`` that begins with ``Solution``, that defines
-``answer``. It runs where a reader would paste it: after the imports and definitions of the cells
+An exercise is a code cell that ends in `check_something(answer)`. Its solution is the Python
+fence, in a later markdown cell under a `<summary>` that begins with `Solution`, that defines
+`answer`. It runs where a reader would paste it: after the imports and definitions of the cells
 before it and the solutions of the exercises before it, with nothing else at hand.
 """
 

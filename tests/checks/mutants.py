@@ -1,8 +1,8 @@
 """One-operator mutants of a solution: the slips that its check must catch.
 
-Each differs from the solution in one place: a comparison (``<`` to ``≤`` or ``≥``), ``+ − * /``,
-``and``/``or``, a sign, a number by one, ``max``/``min`` and their like, True/False, a ``clamp`` or
-``abs`` that is left out, two returned values exchanged, ``+=`` made ``=``.
+Each differs from the solution in one place: a comparison (`<` to `≤` or `≥`), `+ − * /`,
+`and`/`or`, a sign, a number by one, `max`/`min` and their like, True/False, a `clamp` or
+`abs` that is left out, two returned values exchanged, `+=` made `=`.
 """
 
 import ast
@@ -76,7 +76,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _replace(tree: ast.Module, number: int, variant: ast.AST) -> None:
-    """Put a variant in the place of the node that is met ``number``-th."""
+    """Put a variant in the place of the node that is met `number`-th."""
     old = next(node for i, node in enumerate(ast.walk(tree)) if i == number)
     for parent in ast.walk(tree):
         for field, value in ast.iter_fields(parent):
@@ -125,12 +125,12 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
 
 
 class TimeUpError(BaseException):
-    """A mutant did not come to an end; no ``except Exception`` of a check may catch it."""
+    """A mutant did not come to an end; no `except Exception` of a check may catch it."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`TimeUpError` in the block when it takes longer."""
+    """Raise `TimeUpError` in the block when it takes longer."""
 
     def stop(_signal, _frame):
         raise TimeUpError

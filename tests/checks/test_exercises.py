@@ -26,10 +26,10 @@ def name_of(exercise: Exercise) -> str:
 
 
 def told(exercise: Exercise, name: str) -> dict:
-    """What ``tests/checks/wrong_answers`` says of an exercise.
+    """What `tests/checks/wrong_answers` says of an exercise.
 
-    ``WRONG``: {what is wrong: (function, a part of the message)}; ``OTHER``: functions that must
-    fail, with whatever message; ``EQUIVALENT``: {a part of a mutant's line: why it is right}.
+    `WRONG`: {what is wrong: (function, a part of the message)}; `OTHER`: functions that must
+    fail, with whatever message; `EQUIVALENT`: {a part of a mutant's line: why it is right}.
     """
     chapter = exercise.module.rsplit(".", 1)[1]
     module = importlib.import_module(f"tests.checks.wrong_answers.{chapter}")

@@ -40,6 +40,20 @@ def test_links_to_chapters_that_are_not_written_yet_are_text(tmp_path):
         book.leave_out_unwritten("[five](05_other.ipynb)", course)
 
 
+def test_a_chapter_may_have_two_parts(tmp_path):
+    parts = []
+    for number in ("06a", "06b"):
+        path = tmp_path / f"{number}_x.ipynb"
+        cells = [new_markdown_cell(f"# {number} · A question?")]
+        nbformat.write(new_notebook(cells=cells), path)
+        parts.append(book.chapter_of(path))
+    assert [p.number for p in parts] == ["06a", "06b"]
+    text = "[six](06a_x.ipynb) and [`seven`](07_c.ipynb)"
+    assert book.leave_out_unwritten(text, parts) == "[six](06a_x.ipynb) and `seven`"
+    with pytest.raises(UserError, match=r"06_x.ipynb; the chapter is now 06a_x.ipynb and 06b"):
+        book.leave_out_unwritten("[six](06_x.ipynb)", parts)
+
+
 def notebook(tmp_path, title="# 05 · A question?", code="1"):
     path = tmp_path / "05_a.ipynb"
     cells = [new_markdown_cell(title), new_code_cell(code)]

@@ -14,6 +14,7 @@ from tools.library_pages import PACKAGE, Chapter, files, index_page, numbers, pa
         ("Chapter 05.", ["05"]),
         ("Chapters 05 to 07 and 10; Chapter A.", ["05", "06", "07", "10", "A"]),
         ("Chapters 01, 04 and 08.", ["01", "04", "08"]),
+        ("Chapters 01b to 03, 06a and 06b.", ["01b", "02", "03", "06a", "06b"]),
         ("A chapter, chapter 05, Chapter Five: none.", []),
     ],
 )
@@ -58,6 +59,17 @@ def test_a_page_links_the_chapters_there_are_and_names_the_others(tmp_path):
     assert "(mrcnn_edu.boxes.iou)=\n## `iou`" in text
     assert "> Explained in chapter 03" in page(PACKAGE / "anchors.py", [chapter])
     assert "import it" not in page(PACKAGE / "anchors.py", [chapter])
+
+
+def test_a_chapter_of_two_parts_is_both(tmp_path):
+    parts = [Chapter(n, f"Part {n}?", tmp_path / f"{n}_x.ipynb") for n in ("01a", "01b")]
+    for part in parts:
+        part.path.write_text("{}")
+    text = page(PACKAGE / "boxes.py", parts)
+    assert f"> Explained in {parts[0].link}, {parts[1].link}" in text
+    assert "[01a](/notebooks/01a_x.ipynb), [01b](/notebooks/01b_x.ipynb)" in index_page(
+        [PACKAGE / "boxes.py"], parts
+    )
 
 
 def test_the_list_has_every_file():

@@ -1,5 +1,6 @@
-"""What is committed of a notebook: text and nothing else, the same after every run."""
+"""What is committed of a notebook: text and small pictures, the same after every run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from nbformat.v4 import (
     new_output,
 )
 
+from tests.tools.test_stored_pictures import chart, png
 from tools.notebooks import ROOT, chapters, execute, normalise
+from tools.reading_time import is_drawn
+from tools.stored_pictures import LIMIT, picture, small
 
 
 def messy() -> nbformat.NotebookNode:
@@ -23,7 +27,7 @@ def messy() -> nbformat.NotebookNode:
         "text/plain": "Slider(value=3)",
         "application/vnd.jupyter.widget-view+json": {"model_id": "ab12"},
     }
-    picture = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 640x480 with 1 Axes>"}
+    picture = {"image/png": png(chart()), "text/plain": "<Figure size 640x480 with 1 Axes>"}
     cells = [
         new_markdown_cell("# Title  \n\ntext\n\n", metadata={"jp-MarkdownHeadingCollapsed": True}),
         new_code_cell("   \n"),
@@ -56,7 +60,9 @@ def test_text_stays_and_what_a_machine_adds_goes():
     assert [c.execution_count for c in (first, second)] == [1, 2]
     assert [o.output_type for o in first.outputs] == ["stream", "display_data", "execute_result"]
     assert first.outputs[0].text == "one\n<object at 0x…>\n"
-    assert first.outputs[1].data == {"text/plain": "<Figure size 640x480 with 1 Axes>"}
+    drawn = {"text/plain": "<Figure size 640x480 with 1 Axes>"}
+    assert first.outputs[1].data == drawn | small({"image/png": png(chart())})
+    assert first.outputs[1].metadata == {}
     assert first.outputs[2].data == {"text/plain": "Slider(value=3)"}
     assert first.outputs[2].execution_count == 1
 
@@ -106,17 +112,22 @@ def test_metadata_names_no_version_and_no_widget():
     assert metadata.language_info == {"name": "python"}
 
 
-def test_a_run_is_on_one_thread_in_the_notebooks_folder(tmp_path):
+def test_a_run_is_on_one_thread_in_the_notebooks_folder(tmp_path, monkeypatch):
     (tmp_path / "number.txt").write_text("7")
-    code = "import os, mrcnn_edu\nprint(open('number.txt').read(), os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setenv("MRCNN_DATA", str(tmp_path))  # chapters do not see the test data
+    code = (
+        "import os, mrcnn_edu\nprint(open('number.txt').read(), os.environ['OMP_NUM_THREADS'], "
+        "os.environ.get('MRCNN_DATA'))"
+    )
     notebook = new_notebook(cells=[new_code_cell(code)])
     assert execute(notebook, tmp_path) > 0
-    assert normalise(notebook).cells[0].outputs[0].text == "7 1\n"
+    assert normalise(notebook).cells[0].outputs[0].text == "7 1 None\n"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "tools.notebooks", *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -164,6 +175,42 @@ def test_a_prediction_comes_before_its_answer(path: Path):
     prompts = sum(c.source.count("**Predict, then run.**") for c in cells)
     answers = sum("predict" in c.metadata.get("tags", []) for c in cells)
     assert prompts == answers, "each prediction has one answer"
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.name)
+def test_who_reads_a_chapter_without_running_it_sees_its_pictures(path: Path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            found = picture(output.get("data", {}))
+            if is_drawn(output):
+                assert found, f"run python -m tools.notebooks --execute {path.name}"
+            assert len(found or b"") <= LIMIT, cell.source
+
+
+def test_the_checkout_is_small():
+    files = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=False, cwd=ROOT)
+    if files.returncode:
+        pytest.skip("not a checkout of git")
+    paths = [ROOT / name for name in files.stdout.decode().split("\0") if name]
+    assert sum(path.stat().st_size for path in paths if path.is_file()) < 25e6
+
+
+def test_a_picture_is_written_again_only_where_it_looks_different(tmp_path):
+    path = tmp_path / "a.ipynb"
+    code = (
+        "import os\nimport matplotlib.pyplot as plt\n"
+        "plt.plot([0, float(os.environ['END'])])\nplt.show()"
+    )
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), path)
+
+    def stored_after_a_run(end: str) -> bytes:
+        done = run("--execute", str(path), END=end)
+        assert done.returncode == 0, done.stderr
+        return picture(nbformat.read(path, as_version=4).cells[0].outputs[0].data)
+
+    first = stored_after_a_run("1")
+    assert stored_after_a_run("1.00001") == first
+    assert stored_after_a_run("2") != first
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda p: p.name)
