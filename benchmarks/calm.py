@@ -24,6 +24,7 @@ from mrcnn_edu.ablations.profiles import PROFILES
 from mrcnn_edu.ablations.run import Run, execute
 from mrcnn_edu.ablations.tables import table
 from mrcnn_edu.files import write_json
+from mrcnn_edu.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "results" / "ablations"
@@ -68,6 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs: dict[str, dict[str, dict[str, Any]]] = {"cpu": {}, "calm": {}}
+    origin = provenance({"table": TABLE, "arm": ARM, "profiles": list(runs)}, seed=0)
     if options.out.exists():
         runs = json.loads(options.out.read_text())["runs"]
     for seed in range(options.seeds):  # those that are there, whether others are made or not
@@ -80,7 +82,7 @@ def main() -> None:
                 continue
             made = execute(the_run(profile, seed), options.work, options.work, "cpu", None)
             runs[profile][str(seed)] = short(json.loads(made.read_text()))
-            write_json(options.out, {"summary": summarise(runs), "runs": runs})
+            write_json(options.out, {**origin, "summary": summarise(runs), "runs": runs})
             print(profile, seed, runs[profile][str(seed)]["mask_AP"], flush=True)
     for profile, row in summarise(runs).items():
         print(profile, row)

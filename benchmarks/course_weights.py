@@ -39,6 +39,10 @@ def main() -> None:
     loaded = load_model(options.run)
     half = {name: value.half() for name, value in loaded.model.state_dict().items()}
     config = loaded.model.config
+    run = json.loads((options.run / "config.json").read_text())
+    result = provenance(  # before the weights, which git knows, are written
+        {"model": dataclasses.asdict(config), "train": run["train"]}, run["train"]["seed"]
+    )
     save_model(WEIGHTS, half, config, loaded.categories, loaded.step)
 
     dataset = ShapesDataset(default_set("val"))
@@ -47,10 +51,6 @@ def main() -> None:
         results = coco_results(load_model(path).model, dataset, batch_size=8)
         measured[name] = measure(dataset, results, config)
         Console().print(metrics_table(measured[name], f"{name}: {len(dataset)} images"))
-    run = json.loads((options.run / "config.json").read_text())
-    result = provenance(
-        {"model": dataclasses.asdict(config), "train": run["train"]}, run["train"]["seed"]
-    )
     result["trained_at"] = options.trained_at or result["commit"]
     result["steps"] = loaded.step
     result["bytes"] = WEIGHTS.stat().st_size
