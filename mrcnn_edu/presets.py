@@ -1,9 +1,9 @@
 """The models of the paper by name, each in the dialect of the code it should equal.
 
 A preset says what is built (backbone, neck, heads). A dialect says how one code base does what
-papers leave open: rounding, alignment, counts of proposals, β. ``preset("r50_fpn", "detectron2")``
-is detectron2's R50-FPN. The sources of every value are detectron2's ``configs/``, torchvision's
-``models/detection/`` and, for the paper, its text and then Detectron's configurations. What each
+papers leave open: rounding, alignment, counts of proposals, β. `preset("r50_fpn", "detectron2")` is
+detectron2's R50-FPN. The sources of every value are detectron2's `configs/`, torchvision's
+`models/detection/` and, for the paper, its text and then Detectron's configurations. What each
 difference costs is in the book's appendix B. Chapter 10.
 
 Three things stay ours in every dialect. Box arithmetic never adds 1; Detectron's did, which comes
@@ -123,10 +123,10 @@ _COUNTS: dict[tuple[Dialect, bool], dict[str, Any]] = {
 
 
 def preset(name: str, dialect: Dialect | None = None) -> ModelConfig:
-    """Return the model configuration called ``name``.
+    """Return the model configuration called `name`.
 
     Args:
-        name: a key of ``PRESETS``.
+        name: a key of `PRESETS`.
         dialect: whose constants to take. By default torchvision's; the tiny models have their own
             and take no other.
 

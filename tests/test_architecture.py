@@ -1,10 +1,11 @@
-"""The house: imports point one way, modules stay small, docstrings name chapters that exist."""
+"""The house: imports point one way, modules stay small, docstrings have one form."""
 
 import ast
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from tools.house import FLOOR
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mrcnn_edu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = [p for part in ("benchmarks", "figures", "tools") for p in (ROOT / part).rglob("*.py")]
+SOURCES = [*MODULES, *sorted(SCRIPTS)]
+# Of kernels, and of what the checks of one chapter are made of, a sentence is enough.
+COMPILERS = {"kernel", "fused", "scalar", "njit", "cuda.jit", "device"}
+EXPLAINED = [p for p in MODULES if not re.match(r"ch\d\d", p.name)]
 
 
 def floor_of(path: Path) -> tuple[str, int]:
@@ -81,6 +87,50 @@ def test_public_things_have_docstrings_and_chapters_exist(path):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
     for chapter in re.findall(r"Chapters? (\d\d|[A-Z]\b)[a-z]?\b", path.read_text()):
         assert chapter in {f"{i:02}" for i in range(21)} | {"A", "B"}
+
+
+def docstrings_of(tree: ast.AST) -> list[str]:
+    """The strings that stand alone: docstrings, and the lines below a dataclass's fields."""
+    return [
+        node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_docstrings_name_things_in_single_backticks_and_sections_as_they_are_cited(path):
+    for text in docstrings_of(ast.parse(path.read_text())):
+        found = re.search(r"``|:\w+:`|\b[Ss]ections?\s\d", text)
+        assert not found, f"`name`, without a role, and §3.1: {text[found.start() :][:60]!r}"
+
+
+def public_functions(tree: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def parameters(node: ast.FunctionDef) -> list[str]:
+    named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return [a.arg for a in named if a.arg not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("path", EXPLAINED, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_functions_of_three_parameters_say_what_each_is(path):
+    for node in public_functions(ast.parse(path.read_text())):
+        decorators = {ast.unparse(d).split("(")[0] for d in node.decorator_list}
+        if len(parameters(node)) < 3 or decorators & COMPILERS:
+            continue
+        section = re.search(r"^Args:\n((?:[ ]{4}.*\n?)+)", ast.get_docstring(node) or "", re.M)
+        assert section, f"{node.name} has three parameters or more and no Args:"
+        said = re.findall(r"^[ ]{4}(\*{0,2}\w+(?:, \w+)*):", section[1], re.M)
+        said = {name for names in said for name in names.split(", ")}
+        assert set(parameters(node)) <= said, f"{node.name}: {set(parameters(node)) - said}"
 
 
 def test_importing_needs_only_what_a_bare_gpu_image_has():

@@ -55,7 +55,7 @@ def page_of(path: Path) -> str:
 def numbers(text: str) -> list[str]:
     """The chapters a docstring names: "Chapters 05 to 07" gives 05, 06, 07."""
     found: list[str] = []
-    for match in CHAPTERS.finditer(text):
+    for match in CHAPTERS.finditer(" ".join(text.split())):
         parts = re.split(r"(, | and | to )", match.group(1))
         found.append(parts[0])
         for joint, number in zip(parts[1::2], parts[2::2], strict=True):

@@ -231,10 +231,16 @@ def parts(got: Any, *names: str) -> tuple:
 
 
 def require_not(got: Any, wrong: Any, message: str, tolerance: float = 1e-4) -> None:
-    """Fail with `message` if `got` is what a misconception gives: equal to `wrong`.
+    """Fail with `message` if `got` is what a misconception gives.
+
+    Args:
+        got: the reader's result.
+        wrong: what the misconception gives.
+        message: names it.
+        tolerance: absolute and relative.
 
     Raises:
-        CheckFailedError: it is.
+        CheckFailedError: the two are equal.
     """
     found, known = numbers(got).to(torch.float64), torch.as_tensor(wrong).to(torch.float64)
     if found.shape == known.shape and torch.allclose(
@@ -246,8 +252,14 @@ def require_not(got: Any, wrong: Any, message: str, tolerance: float = 1e-4) -> 
 def require_equal(got: Any, want: Any, message: str, tolerance: float = 1e-4) -> None:
     """Fail unless `got` is a tensor (or number, or list of numbers) equal to `want`.
 
-    Shapes are compared first, then values up to `tolerance`, absolute and relative; the message
-    ends with both sides where they are small, and with the first place where they differ.
+    Shapes are compared first, then values; the message ends with both sides where they are small,
+    and with the first place where they differ.
+
+    Args:
+        got: the reader's result.
+        want: what is right.
+        message: says what differs.
+        tolerance: absolute and relative.
 
     Raises:
         CheckFailedError: something differs.

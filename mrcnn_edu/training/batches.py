@@ -73,7 +73,7 @@ class Batch:
         return made
 
     def samples(self) -> list[Sample]:
-        """The images one by one; :func:`make_batch` puts them together again."""
+        """The images one by one; `make_batch` puts them together again."""
         columns = (self.image_ids, self.epochs, self.images, self.targets)
         return [Sample(*row) for row in zip(*columns, strict=True)]
 
@@ -88,7 +88,13 @@ class Batch:
 def read_sample(dataset: Dataset, place: Place, encoded: bool = False) -> Sample:
     """Load one image, uint8 and of its own size, and check its target.
 
-    With `encoded`, the image is the bytes of its file where the data set has them: `data.jpeg`.
+    Args:
+        dataset: what it is taken from.
+        place: (epoch, index into the data set).
+        encoded: the image is the bytes of its file where the data set has them: `data.jpeg`.
+
+    Returns:
+        the sample, before resizing.
 
     Raises:
         UserError: the image cannot be read, or its target is not valid.
@@ -118,7 +124,16 @@ def _file(dataset: Dataset, index: int) -> tuple[Tensor, Tensor, dict[str, Tenso
 
 
 def prepare(sample: Sample, config: TrainConfig, model_config: ModelConfig) -> Sample:
-    """Resize and augment what :func:`read_sample` returned, on the device that it is on."""
+    """Resize and augment what `read_sample` returned, on the device that it is on.
+
+    Args:
+        sample: as read; its image uint8 or float [3, H, W].
+        config: which augmentation, and the seed that it is drawn from.
+        model_config: the size that the model wants.
+
+    Returns:
+        the sample with a float32 image in 0..1 and a target that fits it.
+    """
     generator = image_generator(config.seed, sample.epoch, sample.image_id)
     short_side = model_config.short_side
     if config.short_sides:
@@ -146,7 +161,15 @@ def prepare(sample: Sample, config: TrainConfig, model_config: ModelConfig) -> S
 def load_sample(
     dataset: Dataset, place: Place, config: TrainConfig, model_config: ModelConfig
 ) -> Sample:
-    """Both: one image ready for the network. Raises UserError as :func:`read_sample` does."""
+    """Read and prepare: one image ready for the network.
+
+    Args:
+        dataset, place: as in `read_sample`.
+        config, model_config: as in `prepare`.
+
+    Raises:
+        UserError: as `read_sample`.
+    """
     return prepare(read_sample(dataset, place), config, model_config)
 
 

@@ -1,10 +1,10 @@
 """Every number of a training run on one page, and the recipes that people train COCO with.
 
-:class:`TrainConfig`, a frozen dataclass, says how a network is trained; its defaults train the
-preset ``tiny_fpn`` from scratch on a CPU with AdamW, as every result does that was measured before
-there was Muon. ``RECIPES`` holds today's own recipe (tiny) and the schedules of the paper, of
-detectron2 (1x, 2x, 3x) and of torchvision. What follows from the numbers, the rate of a step for
-example, is :mod:`mrcnn_edu.training.schedule`'s. Chapters 13 and 14.
+`TrainConfig`, a frozen dataclass, says how a network is trained; its defaults train the preset
+`tiny_fpn` from scratch on a CPU with AdamW, as every result does that was measured before there was
+Muon. `RECIPES` holds today's own recipe (tiny) and the schedules of the paper, of detectron2 (1x,
+2x, 3x) and of torchvision. What follows from the numbers, the rate of a step for example, is
+`mrcnn_edu.training.schedule`'s. Chapters 13 and 14.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from mrcnn_edu.errors import UserError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the network is trained. ``recipe("tiny")`` trains ``tiny_fpn`` from scratch on a CPU."""
+    """How the network is trained. `recipe("tiny")` trains `tiny_fpn` from scratch on a CPU."""
 
     # How long, and on how much at a time.
     steps: int = 1000
@@ -151,7 +151,7 @@ RECIPES = {
 
 
 def recipe(name: str) -> TrainConfig:
-    """Return the training configuration called ``name``.
+    """Return the training configuration called `name`.
 
     Raises:
         UserError: there is no recipe of that name; the message lists those there are.

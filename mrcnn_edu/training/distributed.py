@@ -38,7 +38,14 @@ class LossModule(nn.Module):
         targets: Sequence[dict[str, Tensor]],
         generators: Sequence[torch.Generator],
     ) -> dict[str, Tensor]:
-        """The losses of a batch, normalised over the batches of all processes."""
+        """The losses of a batch, normalised over the batches of all processes.
+
+        Args:
+            images, targets, generators: of this process, as `MaskRCNN` and its `losses` take them.
+
+        Returns:
+            scalars by the name of the loss.
+        """
         sums = self.model.loss_sums(self.model(images), targets, generators)
         return divide(sums, self.group.mean if self.group.world > 1 else None)
 

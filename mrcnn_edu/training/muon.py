@@ -17,12 +17,12 @@ _MOMENTUM = 0.95
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the groups of parameters that say ``"orthogonal": True``, AdamW for all others.
+    """Muon for the groups of parameters that say `"orthogonal": True`, AdamW for all others.
 
     A weight of more than two dimensions is taken as the matrix [outputs, inputs · height · width].
 
     Args:
-        groups: parameters, ``weight_decay`` and ``orthogonal``.
+        groups: parameters, `weight_decay` and `orthogonal`.
         lr: the rate; the training loop sets each group's own.
     """
 

@@ -8,7 +8,7 @@ torchvision treats all alike.
 Adam moves every weight by about the rate, however small its gradient. An output that sums n inputs
 thus moves by up to n times the rate, and a layer of thousands of inputs, such as the first fully
 connected one of the box head, overshoots where a 3×3 convolution learns. Its rate should fall as
-1/n (Yang et al. 2021, "Tensor Programs V", table 3); ``fan_in_limit`` says from which n on.
+1/n (Yang et al. 2021, "Tensor Programs V", table 3); `fan_in_limit` says from which n on.
 Chapter 13.
 """
 
@@ -27,8 +27,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     """SGD, AdamW, or Muon for convolutions and AdamW for the rest, of the parameters trained.
 
     The groups are convolutions that Muon takes, other weights, normalisation layers and biases,
-    with a ``fan_in_limit`` weights by their number of inputs; empty ones are left out. Each carries
-    ``rate_factor``: its rate at a step is that factor times the schedule's.
+    with a `fan_in_limit` weights by their number of inputs; empty ones are left out. Each carries
+    `rate_factor`: its rate at a step is that factor times the schedule's.
     """
     matrices: list[nn.Parameter] = []
     weights: dict[float, list[nn.Parameter]] = {1.0: []}  # by the factor of their rate
@@ -73,6 +73,6 @@ def _factor(weight: nn.Parameter, fan_in_limit: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its factor times ``rate``."""
+    """Give each group its factor times `rate`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate_factor"]

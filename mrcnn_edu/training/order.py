@@ -20,7 +20,14 @@ Place = tuple[int, int]  # (epoch, index into the data set)
 
 
 def image_generator(seed: int, epoch: int, image_id: int, purpose: str = "") -> torch.Generator:
-    """A generator that depends on these numbers only, whatever ran before."""
+    """A generator that depends on these numbers only, whatever ran before.
+
+    Args:
+        seed: of the run.
+        epoch: how often the data set has been seen.
+        image_id: of the image; −1 for the order of an epoch.
+        purpose: tells apart several generators of one image.
+    """
     key = f"{seed} {epoch} {image_id} {purpose}".rstrip()
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
@@ -32,7 +39,7 @@ class SampleOrder:
     Args:
         indices: the images of the data set that take part.
         seed: of the run.
-        wide: for each of ``indices`` whether it is wider than tall; with it, ``group`` images in
+        wide: for each of `indices` whether it is wider than tall; with it, `group` images in
             a row share their orientation, so that a batch of so many is padded little. Where an
             epoch's images do not divide evenly, the last few of it are mixed.
         group: how many.
@@ -66,6 +73,16 @@ class SampleOrder:
         """One process's images of a step, in the parts in which it takes them.
 
         Runs of neighbours go to one part, so that groups stay together.
+
+        Args:
+            step: counted from 0.
+            batch_size: images of a step, of all processes together.
+            parts: one after the other, their gradients added up.
+            rank: which process, from 0.
+            world: how many processes.
+
+        Returns:
+            for each part the places of its images.
         """
         places = self.step(step, batch_size)
         size = batch_size // (parts * world)

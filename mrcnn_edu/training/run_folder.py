@@ -84,7 +84,7 @@ class RunFolder:
         return (self.path / STATE).exists()
 
     def load(self, state: TrainState) -> None:
-        """Bring ``state`` to where the run in the folder stopped.
+        """Bring `state` to where the run in the folder stopped.
 
         Raises:
             UserError: the file is damaged, or of another configuration or data set.

@@ -1,9 +1,9 @@
 """What a run tells while it goes: a bar, a line of JSON for every step, TensorBoard if asked.
 
-``metrics.jsonl`` has a line a step: ``step``, ``lr``, every loss and their sum ``loss`` (null where
-it was not finite and the step was left out), ``gradient_norm``, ``seconds``, and ``waited``, the
-part of these that the step waited for its images. ``evaluations.jsonl`` has a line for every
-evaluation. A resumed run cuts off the lines of steps that were lost. Chapter 13.
+`metrics.jsonl` has a line a step: `step`, `lr`, every loss and their sum `loss` (null where it was
+not finite and the step was left out), `gradient_norm`, `seconds`, and `waited`, the part of these
+that the step waited for its images. `evaluations.jsonl` has a line for every evaluation. A resumed
+run cuts off the lines of steps that were lost. Chapter 13.
 """
 
 import importlib
@@ -21,14 +21,14 @@ STEP_LOG, EVALUATION_LOG = "metrics.jsonl", "evaluations.jsonl"
 
 
 class RunLog:
-    """Writes the lines of a run from step ``first`` on. Use it in a ``with`` statement.
+    """Writes the lines of a run from step `first` on. Use it in a `with` statement.
 
     Args:
         folder: the run folder.
         first: steps that are done.
         steps: of the whole run.
         progress: show a bar with losses, the share of waiting and the time left.
-        tensorboard: write event files to ``folder/tensorboard`` too.
+        tensorboard: write event files to `folder/tensorboard` too.
         silent: write nothing at all (all processes but the first).
 
     Raises:
@@ -127,12 +127,12 @@ def drop_lines_after(path: Path, step: int) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``, one dictionary a step."""
+    """The lines of a `metrics.jsonl`, one dictionary a step."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def read_evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``evaluations.jsonl``; none where nothing was evaluated."""
+    """The lines of a run's `evaluations.jsonl`; none where nothing was evaluated."""
     path = folder / EVALUATION_LOG
     return read_metrics(path) if path.exists() else []
 

@@ -28,10 +28,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def config_of_step(step: int, config: TrainConfig) -> TrainConfig:
-    """With ``grow``, a configuration that knows only the size of this step; else the same one.
+    """With `grow`, a configuration that knows only the size of this step; else the same one.
 
-    The turns of ``short_sides`` are equally long; a size that is named twice has two. A step on
-    small images costs less, and an object's class and rough place can be learned on them.
+    The turns of `short_sides` are equally long; a size that is named twice has two. A step on small
+    images costs less, and an object's class and rough place can be learned on them.
     """
     if not config.grow:
         return config
@@ -40,7 +40,7 @@ def config_of_step(step: int, config: TrainConfig) -> TrainConfig:
 
 
 def count_steps(config: TrainConfig, images: int) -> TrainConfig:
-    """Turn ``epochs``, where given, into ``steps`` for a data set of so many images."""
+    """Turn `epochs`, where given, into `steps` for a data set of so many images."""
     if not config.epochs:
         return config
     steps = max(1, math.ceil(config.epochs * images / config.batch_size))

@@ -1,7 +1,7 @@
 """The state of a run: what it carries from one step to the next, and the file that keeps it.
 
-``state.pt`` is for going on: raw and averaged weights, optimiser, scaler and step. It is read with
-``weights_only=True``, so a file from a stranger cannot run code. Chapter 13.
+`state.pt` is for going on: raw and averaged weights, optimiser, scaler and step. It is read with
+`weights_only=True`, so a file from a stranger cannot run code. Chapter 13.
 """
 
 import io
@@ -53,7 +53,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what :meth:`state_dict` described."""
+        """Become what `state_dict` described."""
         self.step, self.skipped = state["step"], state["skipped"]
         self.model.load_state_dict(state["model"])
         if self.average is not None:
@@ -70,6 +70,11 @@ def save_state(
 ) -> None:
     """Write everything that is needed to go on with a run.
 
+    Args:
+        path: the file.
+        state: what changes as the run goes on.
+        model_config, train_config: of the run; `load_state` compares them.
+
     Raises:
         UserError: the folder cannot be written.
     """
@@ -82,7 +87,14 @@ def save_state(
 def load_state(
     path: str | os.PathLike[str], model_config: ModelConfig, train_config: TrainConfig
 ) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote, for a run of the same configuration.
+    """Read what `save_state` wrote, for a run of the same configuration.
+
+    Args:
+        path: the file.
+        model_config, train_config: of the run that goes on.
+
+    Returns:
+        the state that was saved.
 
     Raises:
         UserError: the file is damaged, or belongs to another configuration; the message lists the
@@ -117,7 +129,7 @@ def steps_done(path: str | os.PathLike[str]) -> int:
 
 
 def _read(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
-    """What :func:`save_state` wrote; tensors are read now, or where they are looked at."""
+    """What `save_state` wrote; tensors are read now, or where they are looked at."""
     try:
         state = torch.load(path, map_location="cpu", mmap=not tensors, weights_only=True)
         if state["format"] != FORMAT:

@@ -29,7 +29,7 @@ def stop_signals(
 ) -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request; a second Ctrl-C ends the program at once.
 
-    ``saying`` is printed to the standard error when the request comes.
+    `saying` is printed to the standard error when the request comes.
     """
     stop = StopRequest()
 

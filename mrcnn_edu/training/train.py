@@ -3,8 +3,8 @@
 A step takes its images, computes the five losses, their gradient, and moves the weights. Around it:
 the rate follows a schedule, an average of the weights is kept, everything is saved from time to
 time, and what went wrong is said in one sentence. Nothing random has a history (see
-:mod:`mrcnn_edu.training.order`), so a run that was killed and resumed has the same losses, to the
-bit on a CPU, as one that was not. Chapter 13.
+`mrcnn_edu.training.order`), so a run that was killed and resumed has the same losses, to the bit on
+a CPU, as one that was not. Chapter 13.
 """
 
 import math
@@ -55,18 +55,18 @@ def train(
     validation: Dataset | None = None,
     initial: dict[str, Tensor] | None = None,
 ) -> MaskRCNN:
-    """Train a model, or go on with the run in ``folder`` (:mod:`mrcnn_edu.training.run_folder`).
+    """Train a model, or go on with the run in `folder` (`mrcnn_edu.training.run_folder`).
 
     Under `torchrun` every process calls this, and they train one model together.
 
     Args:
-        model_config: the model; its ``num_classes`` must be the data set's.
+        model_config: the model; its `num_classes` must be the data set's.
         train_config: the schedule.
         dataset: images and targets.
         folder: the run folder; created if need be.
         device: where to train: "cpu" or "cuda".
         progress: show a bar with losses and the time left.
-        validation: measured every ``evaluate_every`` steps and in the end.
+        validation: measured every `evaluate_every` steps and in the end.
         initial: weights to begin with, under the model's own names; without them the model begins
             from random ones. A run that goes on has its own.
 
@@ -172,7 +172,7 @@ def train_step(
 
     Args:
         state: model, average, optimiser; its step moves on by one.
-        losses_of: the model's losses (:func:`mrcnn_edu.training.distributed.distribute`).
+        losses_of: the model's losses (`mrcnn_edu.training.distributed.distribute`).
         parts: this process's images.
         rate: the learning rate.
         config: clipping, precision, how many bad steps to leave out.
@@ -180,7 +180,7 @@ def train_step(
         stop: whether this process was asked to stop; all learn of it.
 
     Returns:
-        each loss and their sum ``loss``, the mean over processes, and ``gradient_norm`` before
+        each loss and their sum `loss`, the mean over processes, and `gradient_norm` before
         clipping, with None for what is not finite; whether any process was asked to stop.
 
     Raises:
@@ -234,8 +234,14 @@ def make_state(
 ) -> TrainState:
     """A new model with its average, optimiser and scaler, before the first step.
 
+    Args:
+        model_config: of the model.
+        config: of the run; its seed draws the weights.
+        device: where the model goes.
+        initial: weights to begin with, a state dict; None for new ones.
+
     Raises:
-        UserError: ``initial`` is not a state dict of this model; the tensors are named.
+        UserError: `initial` is not a state dict of this model; the tensors are named.
     """
     torch.manual_seed(config.seed)  # the weights of a new model
     model = MaskRCNN(model_config)

@@ -43,12 +43,12 @@ def validate(
         dataset: of the same classes as the training set.
         config: seed and precision.
         step: of the run; it is in the names.
-        folder: where ``detections_STEP.png`` is written.
+        folder: where `detections_STEP.png` is written.
         group: the processes that share the work; all must call.
 
     Returns:
-        ``step``, each loss and their sum ``loss``, the metrics of boxes, and of masks and joints
-        where there are heads for them (:func:`mrcnn_edu.evaluation.measure.measure`), ``seconds``.
+        `step`, each loss and their sum `loss`, the metrics of boxes, and of masks and joints
+        where there are heads for them (`mrcnn_edu.evaluation.measure.measure`), `seconds`.
         In processes other than the first, the losses only.
     """
     start = time.perf_counter()
@@ -73,7 +73,17 @@ def validate(
 def validation_losses(
     model: MaskRCNN, dataset: Dataset, config: TrainConfig, group: Processes
 ) -> dict[str, float]:
-    """The mean over at most 500 images of each loss, and the mean of their sum, ``loss``."""
+    """The mean over at most 500 images of each loss, and the mean of their sum, `loss`.
+
+    Args:
+        model: in the mode that it is in.
+        dataset: the images, taken at equal distances and without augmentation.
+        config: of the run: its precision and seed.
+        group: the processes that share the work.
+
+    Returns:
+        the same numbers in every process, by name.
+    """
     plain = dataclasses.replace(
         config,
         short_sides=(),
@@ -111,6 +121,6 @@ def score(line: dict[str, Any]) -> float:
 
 
 def _spread(length: int, count: int) -> Sequence[int]:
-    """At most ``count`` indices, evenly over a data set: its order may mean something."""
+    """At most `count` indices, evenly over a data set: its order may mean something."""
     count = min(count, length)
     return [i * length // count for i in range(count)]

@@ -3,8 +3,8 @@
 Every difference between two code bases is one of two things. A tensor has another name; or the
 slices along one of its dimensions come in another order, with more or fewer of them (classes with
 or without background, BGR for RGB, anchors of a cell by size or by ratio). So a `Source` for each
-of our tensors describes a format whole, and `take` and `put` read it in the two directions. Chapter
-13.
+of our tensors describes a format whole, and `take` and `put` read it in the two directions.
+Chapter 13.
 """
 
 import re
