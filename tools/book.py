@@ -112,6 +112,8 @@ def rewrite(text: str, linked: set[Path]) -> str:
         target = ROOT / match.group(2)
         if not target.exists():
             raise UserError(f"a link leads to {match.group(2)}, which does not exist")
+        if target.is_relative_to(BOOK):  # its pages lie at the top of the built book
+            return f"{match.group(1)}/{target.relative_to(BOOK).as_posix()}"
         if target.is_relative_to(PACKAGE):
             page = "library/index.md" if target.is_dir() else library_pages.page_of(target)
             return f"{match.group(1)}/{page}"
