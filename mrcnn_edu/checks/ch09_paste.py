@@ -80,6 +80,12 @@ def check_paste(answer: Callable[[Tensor, Sequence[float], Size], Tensor]) -> No
         F.pad(mask.T, (2, 2, 1, 1)),
         "The mask lies on its side: rows go with y, columns with x.",
     )
+    require_not(
+        got,
+        mask_ops.paste(mask[None], torch.tensor([box]), (5, 7), "torchvision")[0],
+        "That is torchvision's rule: its box grows to the right and below by a pixel. By the continuous "
+        "rule the cells divide the box evenly.",
+    )
     require_equal(got, want, "A box of 3 × 3 whole pixels and 3 × 3 cells: each pixel is one cell.")
 
     case("twice as large")
@@ -100,6 +106,12 @@ def check_paste(answer: Callable[[Tensor, Sequence[float], Size], Tensor]) -> No
         got,
         F.pad(corners, (2, 2, 2, 2)),
         "The outer cells' centres were put on the box's corners (align_corners=True).",
+    )
+    require_not(
+        got,
+        _paste_as(mask, box, (8, 8), pixel=0.0, index=0.0),
+        "Both halves are missing: pixel i has its centre at i + ½, cell k at k + ½ cells. They cancel "
+        "only where a cell is as large as a pixel.",
     )
     require_equal(got[1:5, 1:5], _paste(mask, box, (8, 8))[1:5, 1:5], "One full cell of four.")
     require_equal(got, _paste(mask, box, (8, 8)), "Far from the full cell all is 0.")
@@ -308,7 +320,7 @@ def check_two_views(answer: Callable[[object, Tensor, Tensor, Tensor], Tensor]) 
     got = tensor(answer(model, image, boxes, labels))
     require(
         got.shape == (1, 8, 8),
-        f"One mask a detection, [D, M, M] = [1, 8, 8]; yours: {list(got.shape)}.",
+        f"One mask per detection, [D, M, M] = [1, 8, 8]; yours: {list(got.shape)}.",
     )
     require_not(
         got,

@@ -40,6 +40,10 @@ def _compare(got: Any, wanted: Sequence[Detections], record: Record) -> None:
         require_equal(ours.labels, theirs.labels, f"Labels of image {i}.")
         require_equal(ours.scores, theirs.scores, f"Scores of image {i}.")
         assert ours.masks is not None
+        require(
+            ours.masks.is_floating_point(),
+            f"Masks are probabilities, not yet bitmaps; those of image {i} are {ours.masks.dtype}.",
+        )
         outside = bool((ours.masks < 0).any() or (ours.masks > 1).any())
         require(
             not outside,
@@ -172,9 +176,11 @@ def check_first_difference(
     answer = inputs_kept(answer)
     one = torch.ones(2, 3)
 
-    def ask(what: str, ours: dict, theirs: dict, wanted: str | None) -> None:
+    def ask(
+        what: str, ours: dict, theirs: dict, wanted: str | None, tolerance: float = 1e-3
+    ) -> None:
         case(what)
-        got = answer(ours, theirs, 1e-3)
+        got = answer(ours, theirs, tolerance)
         require(got == wanted, f"{what}: expected {wanted!r}, yours is {got!r}.")
 
     ask("equal", {"a": one, "b": one}, {"a": one, "b": one}, None)
@@ -186,6 +192,11 @@ def check_first_difference(
     ask("2 of 1000", {"a": large + 2}, {"a": large}, "a")
     ask("5 of −1000", {"a": 5 - large}, {"a": -large}, "a")
     ask("0.5 of −1000", {"a": 0.5 - large}, {"a": -large}, None)
+    ask("2 for 1, tolerance 0.6 of theirs", {"a": 2 * one}, {"a": one}, "a", 0.6)
+    ask("1 for 2, tolerance 0.6 of theirs", {"a": one}, {"a": 2 * one}, None, 0.6)
+    many, odd = torch.ones(100, 100), torch.ones(100, 100)
+    odd[50, 50] = 2
+    ask("one value in 10,000", {"a": odd}, {"a": many}, "a")
     small = torch.tensor([1e-4, 0.0])
     ask("1e-5 of 1e-4", {"a": small + 1e-5}, {"a": small}, "a")
     ask("shapes differ", {"a": one}, {"a": torch.ones(2, 4)}, "a")
@@ -245,7 +256,11 @@ def check_batch(
     for i, image in enumerate(images):
         height, width = image.shape[1:]
         wanted[i, :, :height, :width] = (image - mean[:, None, None]) / std[:, None, None]
-    require(tuple(got.shape) == (2, 3, 8, 16), f"The batch has shape {list(got.shape)}.")
+    require(
+        tuple(got.shape) == (2, 3, 8, 16),
+        f"The batch has shape {list(got.shape)}; heights of 5 and 8, widths of 9 and 4 and a multiple "
+        "of 8 make [2, 3, 8, 16].",
+    )
     require_equal(got, wanted, "Two images of different sizes.")
     require(list(map(tuple, sizes)) == [(5, 9), (8, 4)], f"Sizes are (height, width): {sizes}.")
     case("heights and widths far apart")
@@ -287,7 +302,7 @@ def check_second_pass(
                 len(a.boxes) == len(b.boxes) and torch.equal(a.boxes, b.boxes)
                 for a, b in zip(got, first, strict=True)
             ),
-            "These are the boxes that went in: has the box head seen them?",
+            "These are the boxes of the first pass. Did the box head read `found`, and not the proposals?",
         )
         for i, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
             require(

@@ -141,6 +141,26 @@ def last_difference(ours, theirs, tolerance):
     return found
 
 
+def mean_difference(ours, theirs, tolerance):
+    for name, b in theirs.items():
+        a = ours[name]
+        if a.shape != b.shape:
+            return name
+        if a.numel() and not (a - b).abs().float().mean() <= tolerance * b.abs().float().mean():
+            return name
+    return None
+
+
+def share_of_ours(ours, theirs, tolerance):
+    for name, b in theirs.items():
+        a = ours[name]
+        if a.shape != b.shape:
+            return name
+        if a.numel() and not (a - b).abs().max() <= tolerance * a.abs().max():
+            return name
+    return None
+
+
 def no_shapes(ours, theirs, tolerance):
     for name, a in ours.items():
         b = theirs[name]
@@ -287,6 +307,8 @@ WRONG = {
         "the last": (last_difference, "both differ"),
         "shapes ignored": (no_shapes, "size of tensor a"),
         "NaN passes": (nan_passes, "NaN on one side"),
+        "the mean difference": (mean_difference, "one value in 10,000"),
+        "a share of ours": (share_of_ours, "2 for 1"),
         "signed": (signed, "a negative difference"),
     },
     "check_batch": {
@@ -298,7 +320,7 @@ WRONG = {
         "square": (square, "The batch has shape [2, 3, 16, 16]"),
     },
     "check_second_pass": {
-        "the proposals again": (proposals_again, "has the box head seen them"),
+        "the proposals again": (proposals_again, "boxes of the first pass"),
         "half of them": (best_half, "Image 0: 4 detections"),
         "the old scores": (old_scores, "Scores of image"),
         "images swapped": (images_swapped, "Image 0: 6 detections"),
