@@ -83,8 +83,8 @@ def check_paste(answer: Callable[[Tensor, Sequence[float], Size], Tensor]) -> No
     require_not(
         got,
         mask_ops.paste(mask[None], torch.tensor([box]), (5, 7), "torchvision")[0],
-        "That is torchvision's rule: its box grows to the right and below by a pixel. By the continuous "
-        "rule the cells divide the box evenly.",
+        "That is torchvision's rule: its box grows to the right and below by a pixel. By the "
+        "continuous rule the cells divide the box evenly.",
     )
     require_equal(got, want, "A box of 3 × 3 whole pixels and 3 × 3 cells: each pixel is one cell.")
 
@@ -110,8 +110,8 @@ def check_paste(answer: Callable[[Tensor, Sequence[float], Size], Tensor]) -> No
     require_not(
         got,
         _paste_as(mask, box, (8, 8), pixel=0.0, index=0.0),
-        "Both halves are missing: pixel i has its centre at i + ½, cell k at k + ½ cells. They cancel "
-        "only where a cell is as large as a pixel.",
+        "Both halves are missing: pixel i has its centre at i + ½, cell k at k + ½ cells. They "
+        "cancel only where a cell is as large as a pixel.",
     )
     require_equal(got[1:5, 1:5], _paste(mask, box, (8, 8))[1:5, 1:5], "One full cell of four.")
     require_equal(got, _paste(mask, box, (8, 8)), "Far from the full cell all is 0.")

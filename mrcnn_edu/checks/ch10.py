@@ -258,8 +258,8 @@ def check_batch(
         wanted[i, :, :height, :width] = (image - mean[:, None, None]) / std[:, None, None]
     require(
         tuple(got.shape) == (2, 3, 8, 16),
-        f"The batch has shape {list(got.shape)}; heights of 5 and 8, widths of 9 and 4 and a multiple "
-        "of 8 make [2, 3, 8, 16].",
+        f"The batch has shape {list(got.shape)}; heights of 5 and 8, widths of 9 and 4 and a "
+        "multiple of 8 make [2, 3, 8, 16].",
     )
     require_equal(got, wanted, "Two images of different sizes.")
     require(list(map(tuple, sizes)) == [(5, 9), (8, 4)], f"Sizes are (height, width): {sizes}.")
@@ -302,7 +302,8 @@ def check_second_pass(
                 len(a.boxes) == len(b.boxes) and torch.equal(a.boxes, b.boxes)
                 for a, b in zip(got, first, strict=True)
             ),
-            "These are the boxes of the first pass. Did the box head read `found`, and not the proposals?",
+            "These are the boxes of the first pass. Did the box head read `found`, not the "
+            "proposals?",
         )
         for i, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
             require(
