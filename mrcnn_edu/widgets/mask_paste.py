@@ -107,7 +107,8 @@ class MaskPaste(Widget):
         iou = (found & truth).sum() / max((found | truth).sum(), 1)
         figure = Figure(figsize=(6.2, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-        wrong = f"{(truth & ~found).sum()} missing (blue), {(found & ~truth).sum()} too many (orange)"
+        missing, extra = (truth & ~found).sum(), (found & ~truth).sum()
+        wrong = f"{missing} missing (blue), {extra} too many (orange)"
         show_image(left, pixels, f"IoU {iou:.3f}\n{wrong}")
         show_boxes(left, [self.box], "black")
         x1, y1, x2, y2 = self.window
