@@ -28,9 +28,10 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (f"#{r:02x}{g:02x}{b:02x}" for r, 
 
 def use_style() -> None:
     """Give all further figures the course's fonts, sizes and colours (`style.mplstyle`)."""
-    import matplotlib.style
+    from matplotlib import pyplot
 
-    matplotlib.style.use(STYLE)
+    pyplot.style.use(STYLE)
+    pyplot.install_repl_displayhook()  # a notebook then draws figures made without pyplot, too
 
 
 def versions(*more: str) -> None:
