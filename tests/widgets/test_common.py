@@ -23,7 +23,7 @@ from tests.widgets.node import exports, needs_node, run
 SCRIPTS = sorted(p.stem for p in FOLDER.glob("[a-z]*.js"))
 EXAMPLE_PYTHON, EXAMPLE_SCRIPT = (
     textwrap.dedent(block)
-    for block in re.findall(r"::\n\n((?:    .*\n|\n)+)", inspect.getdoc(common) or "")
+    for block in re.findall(r"`:\n\n((?:    .*\n|\n)+)", inspect.getdoc(common) or "")
 )
 
 
