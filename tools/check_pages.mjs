@@ -98,7 +98,19 @@ async function drag(page, widget) {
       }
     }
   }
-  return handles.length ? `widget ${name} does not follow a drag` : `widget ${name} has nothing to drag`;
+  if (!handles.length) {
+    for (const list of await widget.locator("select").all()) { // a widget of choices alone
+      const count = await list.locator("option").count();
+      const chosen = await list.evaluate((element) => element.selectedIndex);
+      await list.selectOption({ index: (chosen + 1) % count });
+      await page.waitForTimeout(50);
+      if ((await widget.getAttribute("data-state")) !== before) {
+        dragged.set(name, (dragged.get(name) ?? 0) + 1);
+        return null;
+      }
+    }
+  }
+  return handles.length ? `widget ${name} does not follow a drag` : `widget ${name} has nothing to drag or to choose`;
 }
 
 async function visit(page, path, view) {

@@ -208,7 +208,7 @@ function render({ model, el }) {
       `${boxes.length} candidates, ${order.length} after NMS, ${count} reported: ${right} right, ` +
       `${count - right} wrong; ${right} of ${truths.length} objects found. ` +
       `Precision ${number(precision)}, recall ${number(recall)}.`;
-    root.dataset.state = `${count} reported, ${right} right, precision ${number(precision)}, recall ${number(recall)}`;
+    root.dataset.state = `score ${number(threshold)}: ${count} reported, ${right} right, precision ${number(precision)}, recall ${number(recall)}`;
   };
   const stop = watch(model, ["threshold", "nms", "across", "overlap"], draw);
   const still = onResize(root, () => {
