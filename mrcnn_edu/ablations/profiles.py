@@ -123,7 +123,7 @@ PROFILES = {
         seeds_of={"2b": 5, "2c": 5, "2d": 5, "2e": 5, "code": 5},
         changes={"box_samples": 16, "rpn_top_after_nms": (200, 100)},
     ),
-    # The same with a recipe that scatters less between seeds: `benchmarks/calm.py`.
+    # The same with a recipe that learns faster; its scatter is less only relative to the mean.
     "calm": Profile(
         "calm",
         dataclasses.replace(recipe("tiny"), steps=600, warmup_steps=50, checkpoint_seconds=30),
