@@ -15,7 +15,7 @@ from mrcnn_edu.checks.common import (
     require_equal,
     require_not,
 )
-from mrcnn_edu.pictures.thread_trace import Trace, trace
+from mrcnn_edu.pictures.threads import Trace, trace
 
 
 def _launch(answer: Callable, blocks: Any, threads: Any, out: np.ndarray, *given: Any) -> Trace:

@@ -9,7 +9,7 @@ import traitlets
 
 pytest.importorskip("anywidget", reason="widgets need anywidget: pip install anywidget")
 
-from mrcnn_edu.pictures.thread_trace import trace
+from mrcnn_edu.pictures.threads import trace
 from mrcnn_edu.widgets import thread_map
 from mrcnn_edu.widgets.thread_map import BINS, CHANNELS, HEIGHT, LAYOUTS, OVER, WIDTH, ThreadMap
 from tests.widgets.node import call, needs_node

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrcnn_edu.pictures.thread_trace import trace
+from mrcnn_edu.pictures.threads import trace
 from mrcnn_edu.roi import reference
 
 cuda = pytest.importorskip("numba.cuda")
@@ -123,14 +123,22 @@ def test_the_library_s_kernels_are_traced_with_their_device_functions():
     np.testing.assert_allclose(total[0].T.reshape(3, 5, 6), wanted, atol=1e-12)
 
 
-def barrier(a):
-    cuda.syncthreads()
-    a[0] = 1
+def votes(a):
+    a[0] = cuda.ballot_sync(1, 1)
+
+
+def barrier_behind_a_guard(a):
+    i = cuda.grid(1)
+    if i < a.size:
+        cuda.syncthreads()
+        a[i] = 1
 
 
 def test_what_cannot_be_traced_is_refused_with_a_reason():
-    with pytest.raises(ValueError, match=r"cuda.syncthreads cannot be traced"):
-        trace(barrier, 1, 1, np.zeros(1))
+    with pytest.raises(ValueError, match=r"cuda.ballot_sync cannot be traced"):
+        trace(votes, 1, 1, np.zeros(1))
+    with pytest.raises(ValueError, match=r"3 of 4 threads of a block wait at syncthreads"):
+        trace(barrier_behind_a_guard, 1, 4, np.zeros(3))
     with pytest.raises(TypeError, match="not a kernel"):
         trace(len, 1, 1, np.zeros(1))
 
@@ -159,3 +167,75 @@ def three_indices(a):
 def test_a_thread_computes_with_numbers_and_is_told_so(kernel):
     with pytest.raises(TypeError, match=r"a has 2 indices|with a slice|is an array"):
         trace(kernel, 1, 1, np.zeros((2, 2)))
+
+
+def test_in_step_unprotected_additions_are_lost():
+    for kernel, wanted in ((plain_sum, 3.0), (atomic_sum, 6.0)):
+        out = np.zeros(1)
+        trace(kernel, 1, 4, np.arange(4.0), out, in_step=True)
+        assert out[0] == wanted  # plainly the last thread's alone is left
+    out = np.zeros(1)
+    with pytest.raises(IndexError):
+        trace(two_indices, 1, 4, np.arange(4.0), out, in_step=True)
+
+
+def two_indices(a, out):
+    out[0] = a[cuda.grid(1)]
+    raise IndexError
+
+
+TILE, WIDE = 8, 9
+
+
+def reversed_by_tiles(a, out):
+    tile = cuda.shared.array(TILE, np.float64)
+    i = cuda.threadIdx.x
+    tile[i] = a[cuda.grid(1)]
+    cuda.syncthreads()
+    out[cuda.grid(1)] = tile[cuda.blockDim.x - 1 - i]
+
+
+def without_a_barrier(a, out):
+    tile = cuda.shared.array(TILE, np.float64)
+    i = cuda.threadIdx.x
+    tile[i] = a[cuda.grid(1)]
+    out[cuda.grid(1)] = tile[cuda.blockDim.x - 1 - i]
+
+
+@given(blocks=st.integers(1, 4), threads=st.integers(1, TILE))
+def test_threads_of_a_block_wait_for_each_other_and_share_memory(blocks, threads):
+    a, out = np.arange(float(blocks * threads)), np.full(blocks * threads, np.nan)
+    found = trace(reversed_by_tiles, blocks, threads, a, out)
+    assert np.array_equal(out, a.reshape(blocks, threads)[:, ::-1].ravel())
+    assert found.sizes["shared"] == TILE
+    trace(without_a_barrier, 1, TILE, np.arange(8.0), out := np.zeros(8))
+    assert np.isnan(out).sum() == 4  # read before anybody wrote
+
+
+def through_a_tile(a, out, width):
+    tile = cuda.shared.array((32, 33), np.float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    if width == 33:
+        tile[y, x] = a[y, x]
+        cuda.syncthreads()
+        out[y, x] = tile[x, y]
+    else:
+        out[y, x] = a[x, y]
+
+
+def test_lanes_and_conflicts_of_a_request():
+    a = np.arange(32 * 32, dtype=np.float32).reshape(32, 32)
+    found = trace(through_a_tile, 1, (32, 32), a, np.zeros_like(a), 33)
+    assert set(found.conflicts("shared")) == set(found.conflicts("shared", "write")) == {1}
+    found = trace(through_a_tile, 1, (32, 32), a, np.zeros_like(a), 32)
+    assert set(found.conflicts("a")) == {32}  # what 32 words of one bank would cost
+    work = np.array([3, 1, 0, 2] * 8)
+    found = trace(as_much_work_as_told, 1, 32, work, np.zeros(32))
+    assert found.lanes("work", "read")[0] == 32
+    assert sorted(found.lanes("out", "write"), reverse=True) == [24, 16, 8]
+
+
+def as_much_work_as_told(work, out):
+    i = cuda.grid(1)
+    for _ in range(work[i]):
+        out[i] = 1
