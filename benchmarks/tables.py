@@ -131,6 +131,30 @@ def scatter() -> list[str]:
     return [*lines, "", measured(used)]
 
 
+def beside_others() -> list[str]:
+    """What two busy processes cost a training step, by how long OpenMP's threads spin."""
+    result = load("busy")
+    if result is None:
+        return []
+    lines = [
+        row(
+            "seconds per step of the quickstart", "alone", "beside two busy processes", "speed kept"
+        ),
+        row("---", "--:", "--:", "--:"),
+    ]
+    for setting, found in result["summary"].items():
+        lines.append(
+            row(
+                setting,
+                f"{found['undisturbed_seconds']:.3f}",
+                f"{found['beside_two_seconds']:.3f}",
+                f"{found['kept_speed']:.0%}",
+            )
+        )
+    note = "Medians of five rounds; each process uses both cores."
+    return [*lines, "", f"{measured([result])} {note}"]
+
+
 def speed() -> list[str]:
     """Ratios: another library's time divided by ours, smallest and largest of the cases.
 
@@ -220,7 +244,8 @@ def main() -> None:
     text = page.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    tables = "\n".join([*trained(), "", *scatter(), "", *speed(), "", *sizes()])
+    parts = (trained(), scatter(), beside_others(), speed(), sizes())
+    tables = "\n".join(line for part in parts for line in [*part, ""]).rstrip()
     new = f"{before}{BEGIN}\n{tables}\n{END}{after}"
     if check:
         sys.exit(0 if new == text else "book/measured.md is not what results/ says: make tables")
