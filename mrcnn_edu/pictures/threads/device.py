@@ -29,6 +29,7 @@ class Three:
 
 
 def three(size: int | tuple) -> Index:
+    """A number, or up to three of them, as three."""
     sizes = (size,) if isinstance(size, int) else tuple(size)
     return (*sizes, 1, 1, 1)[:3]
 
@@ -193,7 +194,11 @@ def _positions(code: types.CodeType) -> list[tuple[int | None, ...]]:
 
 
 def rebuild(function: Callable, cuda: Cuda) -> Callable:
-    """The kernel's Python function with `cuda`, and its device functions, replaced."""
+    """The kernel's Python function with `cuda`, and its device functions, replaced.
+
+    Raises:
+        TypeError: it is not a kernel.
+    """
     plain: Any = function
     for attribute in ("py_func", "fn"):  # compiled; simulated
         plain = getattr(plain, attribute, plain)
