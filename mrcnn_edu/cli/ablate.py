@@ -28,7 +28,7 @@ class Ablate:
     table: tuple[str, ...] = ()
     """Which: 2a 2b 2c 2c-shared 2d 2e 3 5 6 code. None named means all."""
     profile: str = "cpu"
-    """How large: smoke, cpu (a laptop) or gpu."""
+    """How large: smoke, cpu or calm (a laptop), or gpu."""
     data: tuple[Literal["shapes", "persons", "nuclei"], ...] = ("shapes", "persons")
     """On what; a table runs on those of these that it is meant for. Nuclei need --nuclei."""
     nuclei: Path | None = None
