@@ -1,0 +1,160 @@
+"""The promptable segmenter: trained, compared arm by arm, and measured.
+
+    python -m benchmarks.promptable train      # 10 minutes of one core: the weights in data/
+    python -m benchmarks.promptable arms       # as long: three masks or one, three seeds each
+    python -m benchmarks.promptable measure    # minutes: Shapes, shapes never seen, nuclei
+
+Each writes its part of results/promptable.json, arms after every run; arms that are there already
+are passed over. Training images are Shapes of seed 100, which the detector has not seen; choices
+were made on seed 101, and what is reported is measured on the 200 validation images. `measure`
+looks for nuclei in MRCNN_DATA, and says so where there are none.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mrcnn_edu.data.prompted import PromptedObjects, look_at
+from mrcnn_edu.data.shapes import ShapesDataset, default_set, generate
+from mrcnn_edu.data.shapes_config import ShapesConfig
+from mrcnn_edu.evaluation.promptable import measure_prompts
+from mrcnn_edu.files import write_json
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.provenance import provenance
+from mrcnn_edu.related.promptable import PromptableConfig
+from mrcnn_edu.related.promptable_losses import PromptLosses
+from mrcnn_edu.training.promptable import PromptTrainConfig, train_promptable
+from mrcnn_edu.weights.checkpoint import load_model
+from mrcnn_edu.weights.promptable import promptable_on, save_promptable
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "results" / "promptable.json"
+DETECTOR = ROOT / "data" / "tiny_fpn_shapes.safetensors"
+WEIGHTS = ROOT / "data" / "promptable_shapes.safetensors"
+
+TRAINING_IMAGES = 2000
+MAIN = PromptTrainConfig(steps=650)
+# One round, half of the prompts: what the arms differ in shows already.
+ARM = PromptTrainConfig(steps=240, prompts=4, rounds=1)
+ARMS = {
+    "three masks": PromptableConfig(),
+    "one mask": PromptableConfig(ambiguous_masks=0),
+    "queries and keys unrelated": PromptableConfig(alike=0.0),
+}
+SEEDS = (0, 1, 2)
+
+
+def training_objects(detector: MaskRCNN) -> PromptedObjects:
+    """What is asked about in training."""
+    shapes = ShapesDataset(generate(ShapesConfig(), TRAINING_IMAGES, seed=100))
+    return look_at(promptable_on(detector).image_encoder.eval(), shapes)
+
+
+def train_main() -> dict[str, Any]:
+    """Train the segmenter that ships with the course."""
+    detector = load_model(DETECTOR).model
+    curve: list[list[float]] = []
+
+    def log(step: int, losses: list[PromptLosses]) -> None:
+        curve.append([round(x.total().item(), 4) for x in losses])
+        if step % 20 == 0:
+            print(step, [round(x.dice.item(), 3) for x in losses], flush=True)
+
+    model = promptable_on(detector, seed=MAIN.seed)
+    config = {"model": dataclasses.asdict(model.config), "train": dataclasses.asdict(MAIN)}
+    origin = provenance(config, MAIN.seed)
+    seconds = train_promptable(model, training_objects(detector), MAIN, log)
+    save_promptable(WEIGHTS, model)
+    return {
+        **origin,
+        "training_images": TRAINING_IMAGES,
+        "seconds": round(seconds, 1),
+        "bytes": WEIGHTS.stat().st_size,
+        "parameters": {
+            name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()
+        },
+        "losses": [_mean(curve[i : i + 20]) for i in range(0, len(curve), 20)],
+    }
+
+
+def train_arms() -> None:
+    """Train each arm with each seed, and write what it reaches at once."""
+    detector = load_model(DETECTOR).model
+    objects = training_objects(detector)
+    val = ShapesDataset(default_set("val"))
+    for seed in SEEDS:
+        for name, config in ARMS.items():
+            key = f"{name}, seed {seed}"
+            if key in _stored().get("arms", {}):
+                continue
+            train = dataclasses.replace(ARM, seed=seed)
+            model = promptable_on(detector, config, seed)
+            origin = provenance({"train": dataclasses.asdict(train)}, seed)
+            seconds = train_promptable(model, objects, train)
+            run = {
+                **origin,
+                "seconds": round(seconds, 1),
+                **ambiguity(measure_prompts(model, val, 1)),
+            }
+            print(key, run["click_alone"], run["both_meanings"], flush=True)
+            _store("arms", _stored().get("arms", {}) | {key: run})
+
+
+def ambiguity(found: dict[str, Tensor]) -> dict[str, Any]:
+    """What a first click gets, where it is clear and where it has two meanings.
+
+    `both_meanings`: over objects that touch others, the mean of the IoUs with object and group, of
+    whichever answer fits each best; for one mask this is the same answer twice.
+    """
+    alone = found["alone"]
+    both = (found["best_of_all"] + found["group_best_of_all"]) / 2
+    top = (found["clicks"][:, 0] + found["group_click"]) / 2
+    return {
+        "click_alone": _round(found["clicks"][alone, 0].mean()),
+        "click_alone_best_of_all": _round(found["best_of_all"][alone].mean()),
+        "box": _round(found["box"].mean()),
+        "both_meanings": _round(both[~alone].mean()),
+        "both_meanings_top_scored": _round(top[~alone].mean()),
+        "object": _round(found["best_of_all"][~alone].mean()),
+        "group": _round(found["group_best_of_all"][~alone].mean()),
+        "objects_alone": int(alone.sum()),
+        "objects_touching": int((~alone).sum()),
+    }
+
+
+def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [round(v, 4) for v in torch.tensor(rows).mean(dim=0).tolist()]
+
+
+def _round(value: Tensor) -> float:
+    return round(float(value), 4)
+
+
+def _stored() -> dict[str, Any]:
+    return json.loads(RESULT.read_text()) if RESULT.exists() else {}
+
+
+def _store(part: str, value: dict[str, Any]) -> None:
+    write_json(RESULT, _stored() | {part: value})
+
+
+def main() -> None:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["train", "arms"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.what == "train":
+        _store("train", train_main())
+    else:
+        train_arms()
+
+
+if __name__ == "__main__":
+    main()
