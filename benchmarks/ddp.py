@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.failures import ALONE, EASIER, MODEL, ROOT, TRAIN
+from benchmarks.failures import ALONE, EASY, MODEL, ROOT, TRAIN
 from mrcnn_edu.data.shapes import ShapesDataset, generate
 from mrcnn_edu.files import write_json
 from mrcnn_edu.processes import Processes, processes
@@ -40,7 +40,7 @@ CONFIG = dataclasses.replace(TRAIN, steps=STEPS, warmup_steps=5)
 
 def ten_steps(group: Processes) -> dict[str, Any]:
     """Losses of every step, and all weights before, after one step and in the end."""
-    dataset = ShapesDataset(generate(EASIER, IMAGES, seed=1))
+    dataset = ShapesDataset(generate(EASY, IMAGES, seed=1))
     order = make_order(dataset, CONFIG)
     state = make_state(MODEL, CONFIG, "cpu")
     losses_of = distribute(state.model.train(), group)
@@ -86,7 +86,7 @@ def own_counts() -> dict[str, Any]:
 
     The first image is emptied of its objects: else the halves often count the same.
     """
-    dataset = ShapesDataset(generate(EASIER, IMAGES, seed=1))
+    dataset = ShapesDataset(generate(EASY, IMAGES, seed=1))
     order = make_order(dataset, CONFIG)
     halves = []
     for rank in range(2):
