@@ -13,24 +13,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.nn.box_head import box_losses, build_box_head, sample_rois
 from mrcnn_edu.nn.detections import select_detections
+from mrcnn_edu.nn.detector import TwoStage
 from mrcnn_edu.nn.keypoint_head import KeypointHead, decode_keypoints, keypoint_loss
 from mrcnn_edu.nn.layers import norm_layer
-from mrcnn_edu.nn.losses import Sum, divide
+from mrcnn_edu.nn.losses import Sum
 from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
-from mrcnn_edu.nn.neck import build_neck
-from mrcnn_edu.nn.proposals import propose
-from mrcnn_edu.nn.resnet import build_backbone
 from mrcnn_edu.nn.roi_layer import pool_rois
-from mrcnn_edu.nn.rpn import RPNHead, rpn_losses
-from mrcnn_edu.record import Detections, Proposals, Record, RoISample
+from mrcnn_edu.nn.rpn import rpn_losses
+from mrcnn_edu.record import Detections, Record, RoISample
 
 
-class MaskRCNN(nn.Module):
+class MaskRCNN(TwoStage):
     """The model of the paper (§3, Figure 4), with a pyramid, C4 or C5, and any of its heads.
 
     Args:
@@ -38,19 +35,10 @@ class MaskRCNN(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        c = self.config = config
-        # res5 is an identity but with c4
-        self.backbone, self.res5, backbone_channels = build_backbone(c)
+        super().__init__(config)
+        c = config
         norm = norm_layer(c.head_norm, c.frozen_bn_eps)
-        self.neck = build_neck(c, backbone_channels)
-        roi_channels = self.neck.channels if c.neck == "fpn" else backbone_channels[3]
-        self.rpn = RPNHead(
-            self.neck.channels,
-            self.neck.anchors_per_cell,
-            c.rpn_convs,
-            c.rpn_classifier == "softmax",
-        )
+        roi_channels = self.neck.channels if c.neck == "fpn" else self.backbone_channels[3]
         self.box_head = build_box_head(c, roi_channels, norm)
         self.mask_head = build_mask_head(c, roi_channels, norm)
         self.keypoint_head = (
@@ -59,76 +47,6 @@ class MaskRCNN(nn.Module):
             else None
         )
         self.to(memory_format=torch.channels_last)
-
-    def forward(self, images: Sequence[Tensor]) -> Record:
-        """Run backbone, neck and RPN.
-
-        Args:
-            images: each [3, H, W], RGB in 0..1, of any sizes.
-
-        Returns:
-            the record, without proposals and detections.
-
-        Raises:
-            ValueError: an image is not a float tensor [3, H, W].
-        """
-        batch, sizes = self.batch(images)  # [N, 3, H, W]
-        backbone_maps = self.backbone(batch)
-        pyramid = self.neck(backbone_maps)
-        objectness, deltas = self.rpn(pyramid)
-        anchors = self.neck.anchors(pyramid, (batch.shape[2], batch.shape[3]))
-        return Record(batch, sizes, backbone_maps, pyramid, anchors, objectness, deltas)
-
-    def batch(self, images: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Normalise images and pad them right and below to one size.
-
-        Args:
-            images: each [3, H, W], RGB in 0..1.
-
-        Returns:
-            the batch [N, 3, H, W], channels last in memory, and each image's (height, width).
-        """
-        if not images:
-            raise ValueError("No images were given; a batch needs at least one.")
-        for i, image in enumerate(images):
-            if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
-                raise ValueError(
-                    f"Image {i} has shape {tuple(image.shape)} and type {image.dtype}; the model "
-                    "takes float RGB images [3, H, W] with values in 0..1."
-                )
-        multiple = self.config.size_multiple
-        height, width = (
-            -(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2)
-        )
-        mean, std = (
-            images[0].new_tensor(values)[:, None, None]  # [3, 1, 1]
-            for values in (self.config.pixel_mean, self.config.pixel_std)
-        )
-        padded = [
-            F.pad((x - mean) / std, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images
-        ]
-        batch = torch.stack(padded).contiguous(memory_format=torch.channels_last)  # [N, 3, H, W]
-        return batch, [(image.shape[1], image.shape[2]) for image in images]
-
-    def losses(
-        self,
-        record: Record,
-        targets: Sequence[dict[str, Tensor]],
-        generators: Sequence[torch.Generator],
-    ) -> dict[str, Tensor]:
-        """Return the losses of the paper; training minimises their sum (§3, equation L).
-
-        Args:
-            record: of the same images.
-            targets: for each image `boxes` [G, 4], `labels` [G], with a mask head `masks`
-                [G, H, W] and with a keypoint head `keypoints` [G, J, 3]; G may be 0.
-            generators: one for each image; all sampling of that image draws from it.
-
-        Returns:
-            the scalars `rpn_objectness`, `rpn_box`, `box_class`, `box` and, as far as there
-            are heads, `mask` and `keypoint`.
-        """
-        return divide(self.loss_sums(record, targets, generators))
 
     def loss_sums(
         self,
@@ -230,18 +148,6 @@ class MaskRCNN(nn.Module):
                 )
             ]
         return completed
-
-    def propose(self, record: Record, training: bool) -> list[Proposals]:
-        """Return the proposals of each image, with the training or the test counts."""
-        return propose(
-            record.objectness,
-            record.deltas,
-            torch.cat(record.anchors),
-            [len(a) for a in record.anchors],
-            record.image_sizes,
-            self.config,
-            training,
-        )
 
     def roi_features(self, record: Record, rois: Sequence[Tensor], size: int) -> Tensor:
         """What the heads read of every RoI: pooled features.

@@ -52,6 +52,7 @@ FLOORS: list[list[Part]] = [
     [Part("nn", "ResNet, neck, RPN, box, mask and keypoint heads, losses", "02, 04, 08, 09, 16")],
     [Part("related", "MNC, FCIS and a promptable segmenter at teaching size", "18, 19")],
     [Part("model", "the whole: images to a record, losses and detections of a record", "10")],
+    [Part("systems", "the detector of a configuration: Mask R-CNN, MNC, FCIS", "10, 18")],
     [
         Part("data", "COCO files, the generated Shapes set, transforms, checks", "12"),
         Part("coco_ap", "average precision and recall from scratch; what mistakes cost", "11"),

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
+from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect, preset
 from mrcnn_edu.training.config import TrainConfig, recipe
@@ -18,6 +19,8 @@ from mrcnn_edu.training.schedule import describe_scaling, scale_to_batch
 
 if TYPE_CHECKING:
     from mrcnn_edu.data.dataset import Dataset
+
+DEFAULT = "tiny_fpn"  # the preset
 
 
 @dataclass
@@ -45,8 +48,11 @@ class _Recipe:
 class Train:
     """Train a model, or go on with the run in --out. Under torchrun, all processes train one."""
 
-    preset: str = "tiny_fpn"
-    """Which model; `mrcnn-edu config` lists them. Its number of classes follows the data."""
+    system: str = "maskrcnn"
+    """Which kind of detector: maskrcnn, or mnc or fcis at teaching size (Chapter 18)."""
+    preset: str | None = None
+    """Which Mask R-CNN, tiny_fpn by default; `mrcnn-edu config` lists them. Its number of classes
+    follows the data."""
     dialect: Dialect | None = None
     """Whose constants it has: torchvision's by default, detectron2's or the paper's."""
     recipe: str = "tiny"
@@ -77,7 +83,7 @@ class Train:
         from mrcnn_edu.weights import begin_from
         from mrcnn_edu.weights.checkpoint import MODEL
 
-        config = preset(self.preset, self.dialect)
+        config = self.model_config()
         dataset = self.data.load("train")
         config = dataclasses.replace(config, num_classes=dataset.num_classes)
         if self.short_side is not None:
@@ -87,7 +93,7 @@ class Train:
         initial = None
         if self.weights is not None:
             names, seed = dataset.class_names, self.train.seed
-            begun = begin_from(self.weights, self.preset, config, names, seed)
+            begun = begin_from(self.weights, self.preset or DEFAULT, config, names, seed)
             config, initial = begun.config, begun.weights
             for note in begun.notes:
                 _say(note)
@@ -105,6 +111,26 @@ class Train:
             f"`mrcnn-edu evaluate --checkpoint {self.out}`, with --images and --annotations of "
             "pictures it has not seen."
         )
+
+    def model_config(self) -> ModelConfig:
+        """The model that the options name.
+
+        Raises:
+            UserError: there is none, or an option of Mask R-CNN is given with another system.
+        """
+        from mrcnn_edu.systems import system
+
+        if self.system == "maskrcnn":
+            return preset(self.preset or DEFAULT, self.dialect)
+        teaching = system(self.system).teaching
+        given = {"preset": self.preset, "dialect": self.dialect, "weights": self.weights}
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f"--{name} is for Mask R-CNN; {self.system} has one size and begins from new "
+                    "weights. Leave it out."
+                )
+        return teaching
 
     def scaled(self) -> TrainConfig:
         """The options, with a recipe of SGD scaled to the batch where the user did not say."""

@@ -20,13 +20,13 @@ from mrcnn_edu.evaluation.coco_format import to_coco
 from mrcnn_edu.evaluation.detection_log import DetectionLog
 from mrcnn_edu.evaluation.predict import predict
 from mrcnn_edu.files import write_json
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 
 DETECTIONS = "detections.json"
 
 
 def coco_results(
-    model: MaskRCNN,
+    model: Detector,
     dataset: Dataset,
     batch_size: int = 1,
     progress: bool = True,
@@ -104,7 +104,7 @@ def _gather(
     return {i: found for part in parts for i, found in part.items()}
 
 
-def _fingerprint(model: MaskRCNN, dataset: Dataset, batch_size: int) -> str:
+def _fingerprint(model: Detector, dataset: Dataset, batch_size: int) -> str:
     """Changes with all that detections depend on: weights, settings, images, batches."""
     settings = [to_json(model.config), dataset.categories.ids, list(dataset.image_ids), batch_size]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)

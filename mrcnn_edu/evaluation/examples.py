@@ -5,12 +5,12 @@ from pathlib import Path
 
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.evaluation.predict import predict
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.pictures.overlay import draw_detections, draw_target, save_comparison
 
 
 def save_examples(
-    path: Path, model: MaskRCNN, dataset: Dataset, indices: Sequence[int], scale: int = 1
+    path: Path, model: Detector, dataset: Dataset, indices: Sequence[int], scale: int = 1
 ) -> None:
     """Draw ground truth and detections of some images side by side.
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.data.transforms import resize, to_float
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.record import Detections
 
 
 @torch.no_grad()
-def predict(model: MaskRCNN, images: Sequence[Tensor]) -> list[Detections]:
+def predict(model: Detector, images: Sequence[Tensor]) -> list[Detections]:
     """Detect objects in images of any size; boxes come back in pixels of those images.
 
     Args:

@@ -16,7 +16,6 @@ from mrcnn_edu.record import Proposals
 SMALLEST = torch.finfo(torch.float32).tiny  # a box without area is never a proposal
 
 
-@torch.no_grad()
 def propose(
     objectness: Tensor,
     deltas: Tensor,
@@ -45,6 +44,27 @@ def propose(
     Returns:
         one `Proposals` for each image.
     """
+    found = propose_with_anchors(
+        objectness, deltas, anchors, level_sizes, image_sizes, config, training
+    )
+    return [proposals for proposals, _ in found]
+
+
+@torch.no_grad()
+def propose_with_anchors(
+    objectness: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    level_sizes: Sequence[int],
+    image_sizes: Sequence[tuple[int, int]],
+    config: ModelConfig,
+    training: bool,
+) -> list[tuple[Proposals, Tensor]]:
+    """`propose`, and the anchor that each proposal came from, [R].
+
+    Args:
+        objectness, deltas, anchors, level_sizes, image_sizes, config, training: as in `propose`.
+    """
     before = config.rpn_top_before_nms[0 if training else 1]
     after = config.rpn_top_after_nms[0 if training else 1]
     share = training and config.rpn_top_scope == "batch"
@@ -56,7 +76,7 @@ def propose(
         levels.append(torch.full((count,), level, device=objectness.device))
         start += size
     level_of = torch.cat(levels)  # [candidates]
-    proposals = []
+    found = []
     for i, index in enumerate(torch.cat(picked, dim=1)):  # [candidates]
         boxes = box_ops.decode(deltas[i, index], anchors[index], config.rpn_box_weights)
         boxes = box_ops.clip(boxes, image_sizes[i])
@@ -66,14 +86,20 @@ def propose(
         kept = box_ops.batched_nms(
             boxes, scores, origin, config.rpn_nms_iou, max_keep=None if share else after
         )
-        proposals.append(Proposals(boxes[kept], scores[kept], origin[kept]))
-    return _best_of_batch(proposals, after) if share else proposals
+        proposals = Proposals(boxes[kept], scores[kept], origin[kept])
+        found.append((proposals, index[large][kept]))
+    return _best_of_batch(found, after) if share else found
 
 
-def _best_of_batch(proposals: Sequence[Proposals], count: int) -> list[Proposals]:
+def _best_of_batch(
+    found: Sequence[tuple[Proposals, Tensor]], count: int
+) -> list[tuple[Proposals, Tensor]]:
     """Keep the `count` highest scores of all images together; each image's stay in order."""
-    scores = torch.cat([p.scores for p in proposals])  # [R of all images]
+    scores = torch.cat([p.scores for p, _ in found])  # [R of all images]
     best = torch.zeros_like(scores, dtype=torch.bool)
     best[scores.topk(min(count, len(scores))).indices] = True
-    keep = best.split([len(p.scores) for p in proposals])
-    return [Proposals(*(value[k] for value in p)) for p, k in zip(proposals, keep, strict=True)]
+    keep = best.split([len(p.scores) for p, _ in found])
+    return [
+        (Proposals(*(value[k] for value in p)), index[k])
+        for (p, index), k in zip(found, keep, strict=True)
+    ]

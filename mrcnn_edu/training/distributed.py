@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.nn.losses import divide
 from mrcnn_edu.processes import Processes
 
@@ -27,7 +27,7 @@ from mrcnn_edu.processes import Processes
 class LossModule(nn.Module):
     """Forward pass and losses in one call: DistributedDataParallel watches calls of a module."""
 
-    def __init__(self, model: MaskRCNN, group: Processes) -> None:
+    def __init__(self, model: Detector, group: Processes) -> None:
         super().__init__()
         self.model = model
         self.group = group
@@ -41,7 +41,7 @@ class LossModule(nn.Module):
         """The losses of a batch, normalised over the batches of all processes.
 
         Args:
-            images, targets, generators: of this process, as `MaskRCNN` and its `losses` take them.
+            images, targets, generators: of this process, as the model and its `losses` take them.
 
         Returns:
             scalars by the name of the loss.
@@ -50,7 +50,7 @@ class LossModule(nn.Module):
         return divide(sums, self.group.mean if self.group.world > 1 else None)
 
 
-def distribute(model: MaskRCNN, group: Processes) -> nn.Module:
+def distribute(model: Detector, group: Processes) -> nn.Module:
     """The model's losses as a module whose backward pass averages gradients over processes."""
     losses_of = LossModule(model, group)
     if group.world == 1:

@@ -15,7 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrcnn_edu.config import ModelConfig, difference, from_json, to_json
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
+from mrcnn_edu.systems import system_of
 from mrcnn_edu.training.config import CHANGEABLE, TrainConfig
 from mrcnn_edu.weights.checkpoint import FORMAT, MODEL, write
 from mrcnn_edu.weights.layout import current_names
@@ -25,7 +26,7 @@ from mrcnn_edu.weights.layout import current_names
 class TrainState:
     """All that a run carries from one step to the next."""
 
-    model: MaskRCNN
+    model: Detector
     average: AveragedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -33,12 +34,12 @@ class TrainState:
     skipped: int = 0  # of these, steps left out because a loss was not finite
 
     @property
-    def to_use(self) -> MaskRCNN:
+    def to_use(self) -> Detector:
         """The model that is evaluated: the averaged weights, where there is an average."""
         if self.average is None:
             return self.model
         module = self.average.module
-        assert isinstance(module, MaskRCNN)
+        assert isinstance(module, Detector)
         return module
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,7 +79,11 @@ def save_state(
     Raises:
         UserError: the folder cannot be written.
     """
-    configs = {"model_config": to_json(model_config), "train_config": to_json(train_config)}
+    configs = {
+        "system": system_of(model_config),
+        "model_config": to_json(model_config),
+        "train_config": to_json(train_config),
+    }
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **configs, **state}, buffer)
     write(path, buffer.getvalue())
@@ -101,6 +106,12 @@ def load_state(
             fields that differ.
     """
     state = _read(path)
+    there, here = state.get("system", "maskrcnn"), system_of(model_config)
+    if there != here:
+        raise UserError(
+            f"{path} belongs to a run of another system ({there} there, {here} now). Name the same "
+            "one with --system to go on with it, or another --out folder to start anew."
+        )
     for ours, text in (
         (model_config, state["model_config"]),
         (train_config, state["train_config"]),

@@ -20,8 +20,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import TrainingDivergedError, UserError
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.processes import Processes, processes
+from mrcnn_edu.systems import build
 from mrcnn_edu.training.batches import Batch
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.distributed import distribute, without_averaging
@@ -54,7 +55,7 @@ def train(
     progress: bool = True,
     validation: Dataset | None = None,
     initial: dict[str, Tensor] | None = None,
-) -> MaskRCNN:
+) -> Detector:
     """Train a model, or go on with the run in `folder` (`mrcnn_edu.training.run_folder`).
 
     Under `torchrun` every process calls this, and they train one model together.
@@ -244,7 +245,7 @@ def make_state(
         UserError: `initial` is not a state dict of this model; the tensors are named.
     """
     torch.manual_seed(config.seed)  # the weights of a new model
-    model = MaskRCNN(model_config)
+    model = build(model_config)
     if initial is not None:
         if problems := misfits_of(model.state_dict(), initial):
             raise UserError(f"The weights to begin with do not fit this model: {problems}.")
@@ -259,7 +260,7 @@ def make_state(
     return TrainState(model, average, optimizer, make_scaler(config.precision, device))
 
 
-def compile_parts(model: MaskRCNN, backend: str = "inductor") -> None:
+def compile_parts(model: Detector, backend: str = "inductor") -> None:
     """Compile backbone, neck and heads, each by itself; what selects boxes in between stays Python.
 
     Names of parameters do not change. The first steps take minutes.

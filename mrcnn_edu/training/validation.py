@@ -17,7 +17,7 @@ from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.evaluation.detect import coco_results
 from mrcnn_edu.evaluation.examples import save_examples
 from mrcnn_edu.evaluation.measure import measure
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.processes import Processes
 from mrcnn_edu.training.batches import load_sample, make_batch
 from mrcnn_edu.training.config import TrainConfig
@@ -29,7 +29,7 @@ _PICTURE_SIDE = 400  # smaller images are enlarged about to this, so that labels
 
 
 def validate(
-    model: MaskRCNN,
+    model: Detector,
     dataset: Dataset,
     config: TrainConfig,
     step: int,
@@ -71,7 +71,7 @@ def validate(
 
 @torch.no_grad()
 def validation_losses(
-    model: MaskRCNN, dataset: Dataset, config: TrainConfig, group: Processes
+    model: Detector, dataset: Dataset, config: TrainConfig, group: Processes
 ) -> dict[str, float]:
     """The mean over at most 500 images of each loss, and the mean of their sum, `loss`.
 

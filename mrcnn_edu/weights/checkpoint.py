@@ -19,7 +19,8 @@ from mrcnn_edu.config import ModelConfig, from_json, to_json
 from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import write_atomically
-from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.detector import Detector
+from mrcnn_edu.systems import build, system, system_of
 from mrcnn_edu.weights.layout import Source, current_names, misfits, take
 
 FORMAT = "mrcnn_edu 1"
@@ -30,7 +31,7 @@ MODEL = "model.safetensors"  # in a run folder
 class LoadedModel:
     """What is in a `model.safetensors`."""
 
-    model: MaskRCNN
+    model: Detector
     categories: Categories
     step: int
 
@@ -56,6 +57,7 @@ def save_model(
     """
     header = {
         "format": FORMAT,
+        "system": system_of(config),
         "model_config": to_json(config),
         "categories": json.dumps({"ids": categories.ids, "names": categories.names}),
         "step": str(step),
@@ -92,8 +94,8 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
             f"format {FORMAT!r}). Name a model.safetensors from a run folder."
         )
     weights = current_names(weights)
-    config = from_json(ModelConfig, header["model_config"])
-    model = MaskRCNN(config)
+    config = from_json(system(header.get("system", "maskrcnn")).config, header["model_config"])
+    model = build(config)
     expected = model.state_dict()
     problems = misfits_of(expected, weights)
     if problems:

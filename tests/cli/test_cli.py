@@ -343,3 +343,22 @@ def test_training_is_measured_on_the_way(tmp_path, capsys):
     capsys.readouterr()
     message = refuse(capsys, *f"train --out {tmp_path}/c {options} {data} {other}".split())
     assert "validation set has other classes (whale" in message
+
+
+@pytest.mark.parametrize("system", ["mnc", "fcis"])
+def test_other_systems_train_go_on_and_are_measured(system, tmp_path, capsys):
+    command = ["train", "--system", system, "--out", tmp_path, "--batch-size", 1, "--steps", 1]
+    main([str(a) for a in command])
+    loaded = load_model(tmp_path)
+    assert type(loaded.model).__name__.lower() == system
+    assert loaded.step == 1
+    capsys.readouterr()  # the bar of the run
+    message = refuse(capsys, "train", "--out", tmp_path, "--batch-size", 1, "--steps", 1)
+    assert "--system" in message
+    assert system in message
+
+
+def test_options_of_mask_rcnn_are_refused_with_another_system(tmp_path, capsys):
+    message = refuse(capsys, "train", "--system", "fcis", "--preset", "r50_fpn", "--out", tmp_path)
+    assert "--preset is for Mask R-CNN" in message
+    assert "Systems: maskrcnn" in refuse(capsys, "train", "--system", "yolo", "--out", tmp_path)
