@@ -75,7 +75,7 @@ def roofs(threads: int, bf16: bool, repeats: int) -> dict[str, float]:
 
 def make(layer: Layer, last: bool, dtype: torch.dtype) -> Callable[[], object]:
     """A call of the layer on random numbers, in one of the two memory layouts."""
-    x, weight = torch.randn(layer.input), torch.randn(layer.weight) / 16
+    x, weight = torch.rand(layer.input), torch.randn(layer.weight) / 16
     if last and x.dim() == 4:
         x, weight = x.contiguous(memory_format=LAST), weight.contiguous(memory_format=LAST)
     x, weight = x.to(dtype), weight.to(dtype)
@@ -83,29 +83,37 @@ def make(layer: Layer, last: bool, dtype: torch.dtype) -> Callable[[], object]:
 
 
 def layer_rows(bf16: bool, repeats: int) -> list[dict[str, object]]:
-    """Each layer of the model, in three ways, beside what it needs."""
-    rows = []
-    for layer, times in layers(preset(MODEL), IMAGE).items():
-        calls = {
-            "channels last": make(layer, True, torch.float32),
-            "channels first": make(layer, False, torch.float32),
+    """Each layer of the model, in three ways, beside what it needs.
+
+    A round goes through all layers, so that another program disturbs one round of each, and not all
+    of one.
+    """
+    ways = {"channels last": (True, torch.float32), "channels first": (False, torch.float32)}
+    if bf16:
+        ways["bf16"] = (True, torch.bfloat16)
+    found = layers(preset(MODEL), IMAGE)
+    seconds: dict[Layer, dict[str, list[float]]] = {
+        layer: {way: [] for way in ways} for layer in found
+    }
+    with torch.no_grad():
+        for _ in range(repeats):
+            for layer, of in seconds.items():
+                calls = {way: make(layer, *how) for way, how in ways.items()}
+                for way, times in interleave(calls, repeats=1, warmup=1).items():
+                    of[way] += times
+    rows: list[dict[str, object]] = [
+        {
+            "stage": layer.stage,
+            "kind": layer.kind,
+            "input": layer.input,
+            "weight": layer.weight,
+            "times": found[layer],
+            "multiply_adds": layer.multiply_adds,
+            "moved": layer.moved,
+            **{f"{way} ms": round(1e3 * s, 4) for way, s in medians(of).items()},
         }
-        if bf16:
-            calls["bf16"] = make(layer, True, torch.bfloat16)
-        with torch.no_grad():
-            seconds = medians(interleave(calls, repeats))
-        rows.append(
-            {
-                "stage": layer.stage,
-                "kind": layer.kind,
-                "input": layer.input,
-                "weight": layer.weight,
-                "times": times,
-                "multiply_adds": layer.multiply_adds,
-                "moved": layer.moved,
-                **{f"{name} ms": round(1e3 * s, 4) for name, s in seconds.items()},
-            }
-        )
+        for layer, of in seconds.items()
+    ]
     print(table("layers", rows), flush=True)
     return rows
 

@@ -1,6 +1,7 @@
 """Where the time of one image goes: each stage of our model and of torchvision's, in turn.
 
-    python -m benchmarks.time_bars      # four minutes; writes results/time_bars_cpu.json
+    python -m benchmarks.time_bars                  # writes results/time_bars_cpu.json
+    python -m benchmarks.time_bars --backbones      # writes results/backbones_cpu.json
 
 R50-FPN at 800 × 1066 with the same weights, scaled so that 1,000 proposals and 100 detections come
 out (`benchmarks.model`). Both go from the image to the run lengths of its masks. Then what the mask
@@ -137,8 +138,11 @@ class Theirs:
         return dict(stages)
 
 
-def stage_rows(repeats: int) -> list[dict[str, object]]:
-    """Median milliseconds of each stage, ours and torchvision's in turn."""
+def stage_rows(repeats: int) -> tuple[list[dict[str, object]], dict[str, list[float]]]:
+    """Milliseconds of each stage, ours and torchvision's in turn, and seconds of each pass.
+
+    The stages are those of the fastest pass of each, so that they add up to a pass that was.
+    """
     image, _ = random_scene(SIZE, 10, torch.Generator().manual_seed(SEED), R50_FPN.num_classes)
     ours = busy_model(R50_FPN, [image])
     theirs = Theirs(twin_of(ours))
@@ -149,16 +153,13 @@ def stage_rows(repeats: int) -> list[dict[str, object]]:
             if turn:  # the first warms up
                 seconds[name].append(stages)
         print(turn, {k: round(sum(v.values()), 2) for k, v in passes.items()}, flush=True)
-    return [
-        {
-            "stage": stage,
-            **{
-                f"{name} ms": round(1e3 * float(np.median([s[stage] for s in of])), 2)
-                for name, of in seconds.items()
-            },
-        }
-        for stage in STAGES
+    passes = {name: sorted(sum(p.values()) for p in of) for name, of in seconds.items()}
+    least = {name: min(of, key=lambda p: sum(p.values())) for name, of in seconds.items()}
+    rows: list[dict[str, object]] = [
+        {"stage": s, **{f"{name} ms": round(1e3 * of[s], 2) for name, of in least.items()}}
+        for s in STAGES
     ]
+    return rows, passes
 
 
 @torch.no_grad()
@@ -180,11 +181,11 @@ def mask_row(repeats: int) -> dict[str, object]:
 
 
 def depth_rows(repeats: int) -> list[dict[str, object]]:
-    """One pass of each of the paper's backbones, and its multiply-adds."""
+    """One pass of each of the paper's backbones, the fastest, and its multiply-adds."""
     image, _ = random_scene(SIZE, 10, torch.Generator().manual_seed(SEED), R50_FPN.num_classes)
     models = {name: busy_model(preset(name, "detectron2"), [image]) for name in BACKBONES}
     calls = {n: (lambda m=m: detect(m, image)) for n, m in models.items()}
-    m = medians(interleave(calls, repeats, warmup=0))
+    m = {name: min(s) for name, s in interleave(calls, repeats, warmup=0).items()}
     return [
         {
             "model": name,
@@ -199,18 +200,20 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", default="results/time_bars_cpu.json")
+    parser.add_argument("--backbones", action="store_true", help="the paper's backbones instead")
     options = parser.parse_args()
     config = {"repeats": options.repeats, "image": SIZE, "threads": torch.get_num_threads()}
     result: dict[str, Any] = {**provenance(config, SEED), "load_before": os.getloadavg()[0]}
-    result["stages"] = stage_rows(options.repeats)
+    if options.backbones:
+        result["backbones"] = depth_rows(options.repeats)
+        print(table("one pass of each backbone", result["backbones"]))
+        write_json("results/backbones_cpu.json", result)
+        return
+    result["stages"], result["seconds of passes"] = stage_rows(options.repeats)
     print(table("milliseconds by stage", result["stages"]), flush=True)
     result["mask branch"] = mask_row(2 * options.repeats)
     print(result["mask branch"], flush=True)
-    write_json(options.out, result)  # the last part is the longest
-    result["backbones"] = depth_rows(max(2, options.repeats // 2))
-    print(table("one pass of each backbone", result["backbones"]))
-    write_json(options.out, result)
+    write_json("results/time_bars_cpu.json", result)
 
 
 if __name__ == "__main__":
