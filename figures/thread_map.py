@@ -1,4 +1,4 @@
-"""Chapter 07: a warp's outputs, and the sectors one of its reads fetches, in two memory layouts."""
+"""Chapter 07b: a warp's outputs, and the sectors that one of its reads fetches, in two layouts."""
 
 from typing import TYPE_CHECKING
 

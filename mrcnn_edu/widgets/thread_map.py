@@ -2,7 +2,7 @@
 
 One RoI pooled to [4, 4] bins with 64 channels from a float32 map of 12 × 16 pixels. The arithmetic
 is in `thread_map.js` too; tests hold the two, and the recorder of kernels, against each other.
-Chapter 07.
+Chapter 07b.
 """
 
 from collections import Counter
@@ -119,7 +119,7 @@ def _grid(axis: "Axes", cells: np.ndarray, colour: str) -> None:
 class ThreadMap(Widget):
     """Drag a warp over the outputs; see the sectors of memory that one of its reads fetches.
 
-    Chapter 07.
+    Chapter 07b.
     """
 
     _esm = bundle("thread_map")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrcnn_edu.pictures.threads import trace
+from mrcnn_edu.pictures.threads import blocks_that_fit, trace
+from mrcnn_edu.pictures.threads.ptx import ptx_of
 from mrcnn_edu.roi import reference
 
 cuda = pytest.importorskip("numba.cuda")
@@ -239,3 +240,43 @@ def as_much_work_as_told(work, out):
     i = cuda.grid(1)
     for _ in range(work[i]):
         out[i] = 1
+
+
+def for_ever(a):
+    while a[0] >= 0:
+        cuda.syncthreads()
+
+
+def test_a_loop_that_does_not_end_is_told():
+    with pytest.raises(ValueError, match="does a loop not end"):
+        trace(for_ever, 1, 2, np.zeros(1))
+
+
+def test_what_nobody_wrote_is_told():
+    assert (
+        len(trace(without_a_barrier, 1, TILE, np.arange(8.0), np.zeros(8)).unwritten("shared")) == 4
+    )
+    assert not trace(reversed_by_tiles, 1, TILE, np.arange(8.0), np.zeros(8)).unwritten("shared")
+
+
+def test_blocks_that_fit_a_multiprocessor():
+    # 32 threads, 8 registers and 12 KB a block: 17, by NVIDIA's rules for capability 9.0.
+    assert blocks_that_fit(32, 8, 12 * 1024) == 17
+    assert [blocks_that_fit(256, r, 0) for r in (32, 64, 128, 255)] == [8, 4, 2, 1]
+
+
+def twice(a, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = 2 * a[i]
+
+
+def pairs_of_two_types(a, out):
+    for row, weight in ((0, 1 - a[0]), (1, a[0])):
+        out[row] = weight
+
+
+def test_ptx_without_a_gpu():
+    assert ".target sm_90" in ptx_of(twice, "void(float32[:], float32[:])")
+    with pytest.raises(ValueError, match=r"pairs_of_two_types for .* does not compile"):
+        ptx_of(pairs_of_two_types, "void(float32[:], float32[:])")

@@ -6,6 +6,7 @@ questions, `draw_trace` draws it. Chapters 07a and 07b.
 
 from mrcnn_edu.pictures.threads.accesses import Access, Trace
 from mrcnn_edu.pictures.threads.drawing import draw_trace
+from mrcnn_edu.pictures.threads.occupancy import blocks_that_fit
 from mrcnn_edu.pictures.threads.trace import trace
 
-__all__ = ["Access", "Trace", "draw_trace", "trace"]
+__all__ = ["Access", "Trace", "blocks_that_fit", "draw_trace", "trace"]

@@ -83,6 +83,19 @@ class Trace:
             found.append(max(map(len, wanted.values())))
         return found
 
+    def unwritten(self, array: str) -> list[Access]:
+        """Reads of cells of a shared array that nobody in the block has written before."""
+        written: set[tuple[Index, int]] = set()
+        found = []
+        for a in self.accesses:
+            if a.array == array:
+                cell = (a.block, a.cell)
+                if a.kind == "read" and cell not in written:
+                    found.append(a)
+                elif a.kind != "read":
+                    written.add(cell)
+        return found
+
     def _requests(self, array: str, kind: str) -> list[list[Access]]:
         """The accesses of a warp's threads that one instruction makes at one time."""
         times: dict[tuple[Any, ...], int] = defaultdict(int)

@@ -9,6 +9,8 @@ barrier. They run as Python threads, of which one alone moves at any time: the r
 import threading
 from collections.abc import Callable, Sequence
 
+BARRIERS = 1000  # that a function may come to; more, and its loop does not end
+
 
 class TurnsError(ValueError):
     """Not everyone came to the barrier."""
@@ -36,6 +38,7 @@ class Turns:
         self._back = threading.Semaphore(0)
         self._now: _Player | None = None
         self._ending = False
+        self._barriers = 0  # that have been opened
 
     def play(self, bodies: Sequence[Callable[[], None]], before: Callable[[int], None]) -> None:
         """Run all functions to their ends.
@@ -45,8 +48,10 @@ class Turns:
             before: called with a function's number whenever its turn begins.
 
         Raises:
-            TurnsError: some wait at a barrier, others have ended without coming there.
+            TurnsError: some wait at a barrier, others have ended without coming there; or they
+                come to barriers for ever.
         """
+        self._barriers = 0
         players = [_Player(body) for body in bodies]
         threads = [threading.Thread(target=self._run, args=[p], daemon=True) for p in players]
         for thread in threads:
@@ -94,6 +99,9 @@ class Turns:
                 "the others have ended: all threads must come to a barrier, so put it outside of "
                 "every `if`, and let no guard return before it"
             )
+        self._barriers += 1
+        if self._barriers > BARRIERS:
+            raise TurnsError(f"the threads have come to {BARRIERS} barriers: does a loop not end?")
         for player in waiting:
             player.waiting = False
 

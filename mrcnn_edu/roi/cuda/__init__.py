@@ -1,1 +1,1 @@
-"""RoI operators on a GPU, compiled by Numba. Chapter 07."""
+"""RoI operators on a GPU, compiled by Numba. Chapter 07b."""

@@ -2,7 +2,7 @@
 
 The geometry is that of the CPU (`roi.geometry`), compiled for a GPU thread. `real` is the
 floating type of the boxes, in which everything is computed: float32, or float64 for float64
-features. Chapter 07.
+features. Chapter 07b.
 
 These functions and the kernels that use them run unchanged in Numba's simulator, where
 `NUMBA_ENABLE_CUDASIM=1` is set before numba is imported.

@@ -8,7 +8,7 @@ results are then float32, for the caller to cast.
 Nothing here waits for the GPU. Each level is one launch over all RoIs, whose threads leave at
 once when the RoI belongs to another level. A wrong image index raises through torch's
 asynchronous assertion. With `torch.use_deterministic_algorithms(True)` the backward is the one
-that adds in a fixed order. Needs the `gpu` extra (numba-cuda). Chapter 07.
+that adds in a fixed order. Needs the `gpu` extra (numba-cuda). Chapter 07b.
 """
 
 from collections.abc import Sequence

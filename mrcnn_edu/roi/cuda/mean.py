@@ -8,7 +8,7 @@ lines. A kernel serves one level and leaves the RoIs of others alone.
 Backward comes twice. `backward` mirrors the forward and adds atomically: fast, and its last bits
 depend on the order in which threads arrive. `backward_by_rows` gives each thread one row of the
 map in one channel and walks all RoIs in order, as on the CPU: slower, the same bits every time.
-Mask R-CNN §3; Chapter 07.
+Mask R-CNN §3; Chapter 07b.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 In: a map [N, H·W, C] (a view of either memory layout), `rois` [R, 5], the level of each RoI.
 Out: [R, Ph·Pw, C] and, in `argmax`, the pixel that each value came from, −1 for none. Threads,
 levels and the two backwards (atomic, and in a fixed order) as in `mean`. Fast R-CNN §2.1;
-Chapter 07.
+Chapter 07b.
 """
 
 from collections.abc import Callable
