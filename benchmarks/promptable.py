@@ -13,6 +13,7 @@ looks for nuclei in MRCNN_DATA, and says so where there are none.
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrcnn_edu.data.coco import CocoDataset
+from mrcnn_edu.data.dataset import Dataset, InMemory, Target
 from mrcnn_edu.data.prompted import PromptedObjects, look_at
 from mrcnn_edu.data.shapes import ShapesDataset, default_set, generate
 from mrcnn_edu.data.shapes_config import ShapesConfig
-from mrcnn_edu.evaluation.promptable import measure_prompts
+from mrcnn_edu.data.shapes_outline import UNSEEN_NAMES
+from mrcnn_edu.data.transforms import crop_window, to_float
+from mrcnn_edu.evaluation.promptable import measure_detector, measure_prompts
 from mrcnn_edu.files import write_json
 from mrcnn_edu.model import MaskRCNN
 from mrcnn_edu.provenance import provenance
-from mrcnn_edu.related.promptable import PromptableConfig
-from mrcnn_edu.related.promptable_losses import PromptLosses
+from mrcnn_edu.related.automatic_masks import everything
+from mrcnn_edu.related.promptable import PromptableConfig, PromptableSegmenter
+from mrcnn_edu.related.promptable_losses import PromptLosses, mask_iou
 from mrcnn_edu.training.promptable import PromptTrainConfig, train_promptable
 from mrcnn_edu.weights.checkpoint import load_model
-from mrcnn_edu.weights.promptable import promptable_on, save_promptable
+from mrcnn_edu.weights.promptable import load_promptable, promptable_on, save_promptable
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "results" / "promptable.json"
@@ -45,9 +51,9 @@ ARM = PromptTrainConfig(steps=240, prompts=4, rounds=1)
 ARMS = {
     "three masks": PromptableConfig(),
     "one mask": PromptableConfig(ambiguous_masks=0),
-    "queries and keys unrelated": PromptableConfig(alike=0.0),
 }
 SEEDS = (0, 1, 2)
+UNSEEN_IMAGES, NUCLEI_IMAGES, NUCLEI_SIDE, AUTOMATIC_IMAGES = 100, 60, 128, 20
 
 
 def training_objects(detector: MaskRCNN) -> PromptedObjects:
@@ -128,6 +134,99 @@ def ambiguity(found: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def measure() -> dict[str, Any]:
+    """The trained segmenter beside the detector whose backbone it has."""
+    model, detector = load_promptable(WEIGHTS), load_model(DETECTOR).model
+    unseen = ShapesConfig(classes=UNSEEN_NAMES)
+    sets: dict[str, Dataset] = {
+        "shapes": ShapesDataset(default_set("val")),
+        "unseen shapes": ShapesDataset(generate(unseen, UNSEEN_IMAGES, seed=102)),
+    }
+    if "MRCNN_DATA" in os.environ:
+        folder = Path(os.environ["MRCNN_DATA"]) / "nuclei"
+        nuclei = CocoDataset(folder / "val", folder / "annotations" / "instances_val.json")
+        sets["nuclei"] = Crops(nuclei, NUCLEI_SIDE, NUCLEI_IMAGES)
+    else:
+        print("MRCNN_DATA is not set: no nuclei.")
+    config = {
+        "unseen": dataclasses.asdict(unseen),
+        "nuclei": f"middle {NUCLEI_SIDE} × {NUCLEI_SIDE} of {NUCLEI_IMAGES} validation images",
+    }
+    result = provenance(config, 0)
+    for name, dataset in sets.items():
+        prompts = measure_prompts(model, dataset)
+        theirs = measure_detector(detector, dataset)
+        result[name] = {
+            "images": len(dataset),
+            "clicks": [_round(v) for v in prompts["clicks"].mean(dim=0)],
+            "clicks_alone": [_round(v) for v in prompts["clicks"][prompts["alone"]].mean(dim=0)],
+            **ambiguity(prompts),
+            "detector_in_true_boxes": _round(theirs["box"].mean()),
+            "detector_found": _round((theirs["found"] >= 0.5).float().mean()),
+            "by_area": by_area(prompts, theirs),
+        }
+        print(name, json.dumps(result[name]), flush=True)
+    result["everything"] = automatic(model, sets["shapes"])
+    print(result["everything"])
+    return result
+
+
+class Crops(InMemory):
+    """The middle of each of the first images of a set."""
+
+    def __init__(self, dataset: Dataset, side: int, count: int) -> None:
+        super().__init__(dataset)
+        self.side, self.image_ids = side, dataset.image_ids[:count]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """(image uint8 [3, side, side], target)."""
+        image, target = super().__getitem__(index)
+        top, left = ((length - self.side) // 2 for length in image.shape[1:])
+        return crop_window(image, target, top, left, self.side, self.side)
+
+
+def by_area(prompts: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """IoU of small, middling and large objects, by the pixels that can be seen."""
+    rows = {}
+    for name, low, high in (("under 100", 0, 100), ("100 to 600", 100, 600), ("more", 600, 1e9)):
+        some = (prompts["area"] >= low) & (prompts["area"] < high)
+        if some.any():
+            rows[name] = {
+                "objects": int(some.sum()),
+                "click": _round(prompts["clicks"][some, 0].mean()),
+                "box": _round(prompts["box"][some].mean()),
+                "detector_in_true_boxes": _round(theirs["box"][some].mean()),
+            }
+    return rows
+
+
+def automatic(model: PromptableSegmenter, dataset: Dataset) -> dict[str, Any]:
+    """What a grid of clicks finds in the first images, at SAM's thresholds and at lower ones."""
+    rows = {}
+    for score, steady in ((0.88, 0.95), (0.7, 0.85), (0.5, 0.7)):
+        counts, recalled, objects = 0, 0, 0
+        for index in range(AUTOMATIC_IMAGES):
+            image, target = dataset[index]
+            masks = target["masks"].float()
+            size = (image.shape[1], image.shape[2])
+            with torch.no_grad():
+                embedding = model.embed([to_float(image)])
+            found = everything(
+                model, embedding, size, least_score=score, least_stability=steady
+            ).masks
+            counts += len(found)
+            objects += len(masks)
+            for mask in masks:
+                ious = mask_iou(found.float() - 0.5, mask)
+                recalled += int(bool((ious >= 0.5).any()))
+        rows[f"score {score}, stability {steady}"] = {
+            "masks_an_image": round(counts / AUTOMATIC_IMAGES, 2),
+            "objects_an_image": round(objects / AUTOMATIC_IMAGES, 2),
+            "recall_at_0.5": round(recalled / objects, 4),
+        }
+    return rows
+
+
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
     return [round(v, 4) for v in torch.tensor(rows).mean(dim=0).tolist()]
 
@@ -147,13 +246,15 @@ def _store(part: str, value: dict[str, Any]) -> None:
 def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["train", "arms"])
+    parser.add_argument("what", choices=["train", "arms", "measure"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "train":
         _store("train", train_main())
-    else:
+    elif options.what == "arms":
         train_arms()
+    else:
+        _store("measured", measure())
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from mrcnn_edu.data.shapes_outline import CLASS_NAMES
+from mrcnn_edu.data.shapes_outline import CLASS_NAMES, UNSEEN_NAMES
 
 
 @dataclass(frozen=True)
 class ShapesConfig:
     """What makes a Shapes set hard. Lengths in pixels, colours on a scale of 0 to 255.
 
-    classes: which of the ten classes there are; label 1 is the first.
+    classes: which of the ten classes there are, or of `UNSEEN_NAMES`, four more that no default
+        set has; label 1 is the first.
     image_size: side of the square images.
     max_objects: objects an image, drawn evenly from 1..max_objects.
     min_object_size, max_object_share: the longer box side is drawn almost evenly in its logarithm
@@ -38,7 +39,7 @@ class ShapesConfig:
     noise: float = 6.0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in CLASS_NAMES]
+        unknown = [name for name in self.classes if name not in CLASS_NAMES + UNSEEN_NAMES]
         if unknown or not self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError(
                 f"classes are {self.classes}: name each of those wanted once, of {CLASS_NAMES}"

@@ -164,9 +164,46 @@ _SHAPES: dict[str, Callable[[np.random.Generator, float], list[Contour]]] = {
 }
 CLASS_NAMES = (*_SHAPES, "person")
 
+
+def _heart(rng: np.random.Generator, size: float) -> list[Contour]:
+    t = np.linspace(0.0, 2 * math.pi, 49)
+    up = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return [np.stack([16 * np.sin(t) ** 3, -up], axis=1) / 17]
+
+
+def _arrow(rng: np.random.Generator, size: float) -> list[Contour]:
+    half, neck = rng.uniform(0.14, 0.24), rng.uniform(-0.1, 0.3)
+    upper = [(-1.0, -half), (neck, -half), (neck, -0.6), (1.0, 0.0)]
+    return [np.array(upper + [(x, -y) for x, y in reversed(upper[:-1])])]
+
+
+def _flower(rng: np.random.Generator, size: float) -> list[Contour]:
+    angle = np.linspace(0.0, 2 * math.pi, 81)
+    radius = 0.75 + 0.25 * np.cos(int(rng.integers(4, 7)) * angle)
+    return [np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)]
+
+
+def _horseshoe(rng: np.random.Generator, size: float) -> list[Contour]:
+    inner = rng.uniform(0.45, 0.62)
+    arms = np.array([[-1.0, 0.9], [-inner, 0.9]]), np.array([[inner, 0.9], [1.0, 0.9]])
+    inside = _arc(inner, -math.pi, 0.0)
+    outside = _arc(1.0, 0.0, -math.pi)
+    return [np.concatenate([arms[0], inside, arms[1], outside])]
+
+
+# Shapes that no set of the course has: what a trained model makes of them is a measurement.
+_UNSEEN: dict[str, Callable[[np.random.Generator, float], list[Contour]]] = {
+    "heart": _heart,
+    "arrow": _arrow,
+    "flower": _flower,
+    "horseshoe": _horseshoe,
+}
+UNSEEN_NAMES = tuple(_UNSEEN)
+
 # Smallest size of a class, as a multiple of the smallest size of all: a star of 8 px is a blob,
 # and an object that nobody can name teaches nothing.
 DETAIL = {"star": 1.5, "cross": 1.25, "crescent": 1.25, "zigzag": 1.5, "person": 2.0}
+DETAIL |= dict.fromkeys(UNSEEN_NAMES, 1.5)
 
 
 def place(
@@ -195,7 +232,7 @@ def place(
         turn = rng.uniform(-limit, limit)
     else:
         joints = np.zeros((0, 2))
-        contours = _SHAPES[name](rng, size)
+        contours = (_SHAPES | _UNSEEN)[name](rng, size)
         turn = rng.uniform(-limit, limit)
         if name == "bar" and rng.random() < 0.5:
             turn += math.pi / 2

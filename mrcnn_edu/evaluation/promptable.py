@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from mrcnn_edu.data.dataset import Dataset
-from mrcnn_edu.data.transforms import to_float
+from mrcnn_edu.data.transforms import resize, to_float
+from mrcnn_edu.evaluation.predict import predict
+from mrcnn_edu.masks import paste
+from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn.mask_head import predicted_class_masks
 from mrcnn_edu.related.clicks import mask_boxes, middle_pixels, touching_groups
 from mrcnn_edu.related.promptable import Answers, Embedding, PromptableSegmenter, at_size
 from mrcnn_edu.related.promptable_losses import mask_iou
@@ -130,3 +134,49 @@ def box_ious(model: PromptableSegmenter, embedding: Embedding, targets: Tensor) 
     answers = model.answer(embedding, prompts)
     logits = at_size(answers.best(prompts.several())[0][:, None], targets.shape[1:])[:, 0]
     return mask_iou(logits, targets)
+
+
+@torch.no_grad()
+def measure_detector(
+    detector: MaskRCNN, dataset: Dataset, least_score: float = 0.5
+) -> dict[str, Tensor]:
+    """What a Mask R-CNN makes of the same objects, whatever it calls them.
+
+    Args:
+        detector: any.
+        dataset: images with masks; empty masks are passed over.
+        least_score: of a detection that counts.
+
+    Returns:
+        for the O objects, in the order of `measure_prompts`: `box` [O], IoU of the mask that the
+        mask head draws in the object's own box for the class that the box head prefers; `found`
+        [O], the largest IoU with any detection.
+    """
+    c = detector.config
+    found: list[dict[str, Tensor]] = []
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        masks = target["masks"].float()
+        masks = masks[masks.flatten(1).any(dim=1)]  # [G, H, W]
+        if not len(masks):
+            continue
+        size = (image.shape[1], image.shape[2])
+        small = resize(to_float(image), c.short_side, c.long_side, c.resize_rounding)
+        record = detector([small])
+        own = mask_boxes(masks) * torch.tensor([size[1], size[0], size[1], size[0]])  # [G, 4]
+        across = torch.tensor([small.shape[2] / size[1], small.shape[1] / size[0]]).repeat(2)
+        rois = [own * across]
+        logits, _ = detector.box_head(detector.roi_features(record, rois, c.box_pool))
+        labels = logits[:, 1:].argmax(dim=1) + 1  # [G], the best that is not background
+        assert detector.mask_head is not None
+        drawn = detector.mask_head(detector.roi_features(record, rois, c.mask_pool))
+        drawn = predicted_class_masks(drawn, labels, c.mask_prediction == "softmax")
+        in_box = paste(drawn, own, size, dialect=c.mask_paste)  # [G, H, W]
+        best = torch.zeros(len(masks))
+        detections = predict(detector, [image])[0]
+        for i in (detections.scores >= least_score).nonzero()[:, 0].tolist():
+            assert detections.masks is not None
+            one = paste(detections.masks[[i]], detections.boxes[[i]], size, dialect=c.mask_paste)
+            best = torch.maximum(best, mask_iou(one.float() - 0.5, masks))
+        found.append({"box": mask_iou(in_box.float() - 0.5, masks), "found": best})
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}

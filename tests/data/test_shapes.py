@@ -17,7 +17,15 @@ from mrcnn_edu.data import shapes as shapes_module
 from mrcnn_edu.data.check import check_target
 from mrcnn_edu.data.coco import CocoDataset
 from mrcnn_edu.data.shapes import ShapesConfig, ShapesDataset, ShapesSet, generate, write_coco
-from mrcnn_edu.data.shapes_outline import CLASS_NAMES, KEYPOINTS, SUB, UNIT, coverage, place
+from mrcnn_edu.data.shapes_outline import (
+    CLASS_NAMES,
+    KEYPOINTS,
+    SUB,
+    UNIT,
+    UNSEEN_NAMES,
+    coverage,
+    place,
+)
 from mrcnn_edu.masks import to_boxes
 
 
@@ -123,7 +131,9 @@ def test_left_joints_are_on_the_right_of_a_figure_that_faces_us() -> None:
         assert joints[left, 0] > joints[right, 0]
 
 
-@pytest.mark.parametrize("name", [n for n in CLASS_NAMES if n not in ("ring", "zigzag", "person")])
+@pytest.mark.parametrize(
+    "name", [n for n in CLASS_NAMES + UNSEEN_NAMES if n not in ("ring", "zigzag", "person")]
+)
 def test_rasteriser_agrees_with_pillow_on_simple_polygons(name: str) -> None:
     """Pillow draws the outline too, so its shape is ours grown by at most one sub-sample."""
     rng = np.random.default_rng(3)
@@ -159,7 +169,7 @@ def test_rasteriser_cuts_a_hole_where_a_contour_runs_the_other_way() -> None:
 
 
 @given(
-    name=st.sampled_from(CLASS_NAMES),
+    name=st.sampled_from(CLASS_NAMES + UNSEEN_NAMES),
     size=st.floats(8, 100),
     x=st.floats(-20, 150),
     y=st.floats(-20, 150),
