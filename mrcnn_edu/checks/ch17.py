@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mrcnn_edu.checks.ch17_masks import check_complete
+from mrcnn_edu.checks.ch17_timing import check_benchmark
 from mrcnn_edu.checks.common import (
     case,
     check,
@@ -18,6 +20,14 @@ from mrcnn_edu.checks.common import (
     require_equal,
     require_not,
 )
+
+__all__ = [
+    "check_benchmark",
+    "check_complete",
+    "check_roofline",
+    "check_self_seconds",
+    "check_speedup",
+]
 
 # ---------------------------------------------------------------- 17.1
 
@@ -257,6 +267,10 @@ def check_speedup(answer: Callable[[dict[str, float], dict[str, float]], tuple])
     got, best = parts(answer(seconds, offers | {"backbone": 1.1}), *names)
     require(best == "masks", f"backbone ×1.1 saves 7.3 seconds, masks ×3 12; you chose {best!r}.")
     require_equal(got, 100 / (80 / 1.1 + 0.04 + 6), "All three offers taken together.", 1e-6)
+
+    case("milliseconds")
+    got, best = parts(answer({"a": 0.003, "b": 0.001}, {"b": 2.0}), *names)
+    require_equal(got, 4 / 3.5, "4 ms become 3.5.", 1e-6)
 
     case("a stage for nothing")
     got, best = parts(answer({"a": 3.0, "b": 1.0}, {"b": math.inf}), *names)
