@@ -53,7 +53,7 @@ ARMS = {
     "one mask": PromptableConfig(ambiguous_masks=0),
 }
 SEEDS = (0, 1, 2)
-UNSEEN_IMAGES, NUCLEI_IMAGES, NUCLEI_SIDE, AUTOMATIC_IMAGES = 100, 60, 128, 20
+UNSEEN_IMAGES, NUCLEI_IMAGES, NUCLEI_SIDE, AUTOMATIC_IMAGES = 80, 40, 128, 8
 
 
 def training_objects(detector: MaskRCNN) -> PromptedObjects:

@@ -34,7 +34,7 @@ class Attention(nn.Module):
         """Let queries begin as keys do, so that like attends to like, and near to near.
 
         With weights of their own the two begin unrelated, and a click attends to the whole image
-        until training has found the relation. On a few hundred steps it does not.
+        until training has found the relation.
 
         Args:
             scale: of both weights; larger attends more sharply.
