@@ -1,4 +1,4 @@
-"""Checks of chapter 13, exercises 13.2 and 13.4: one step of training, and a run that goes on."""
+"""Checks of chapter 13, exercises 13.2 and 13.3: one step of training, and a run that goes on."""
 
 import copy
 from collections.abc import Callable
@@ -192,9 +192,9 @@ def check_step(
         )
 
     compare("one part, SGD", "sgd", 1, 100.0, 0)
-    compare("a gradient above the limit", "sgd", 1, 0.5, 1)
     compare("two parts", "sgd", 2, 100.0, 2)
     compare("two parts above the limit", "sgd", 2, 0.3, 3)
+    compare("a gradient above the limit", "sgd", 1, 0.5, 1)
     compare("three parts, AdamW", "adamw", 3, 1.0, 4)
     compare("one step", "sgd", 2, 0.2, 5, steps=1)
 
@@ -224,7 +224,7 @@ def _same(a: SimpleNamespace, b: SimpleNamespace) -> dict[str, bool]:
     }
 
 
-@check("13.4")
+@check("13.3")
 def check_go_on(answer: Callable[[Callable, Callable, Any, int], Any]) -> None:
     """Check that a run which is killed and goes on equals one that was not, to the bit."""
 

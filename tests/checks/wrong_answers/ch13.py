@@ -71,12 +71,8 @@ def a_tensor_of_all(step, config):
     return torch.tensor([_rate(s, config) for s in range(config.steps)])
 
 
-def both_at_once(step, config):
-    part = min(1.0, step / max(1, config.warmup_steps))
-    warm = config.warmup_factor * (1 - part) + part
-    if config.schedule == "cosine":
-        return warm * config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return _rate(step, config)
+def ends_a_step_early(step, config):
+    return _rate(step, config, span=config.steps - config.warmup_steps - 1)
 
 
 # ---------------------------------------------------------------- 13.2
@@ -139,7 +135,7 @@ def shares_the_average(state, losses_of, parts, rate, limit, decay):
     return found
 
 
-# ---------------------------------------------------------------- 13.3
+# ---------------------------------------------------------------- 13.4
 
 
 def _counts(parts):
@@ -192,7 +188,7 @@ def takes_parts_out(parts):
     return losses
 
 
-# ---------------------------------------------------------------- 13.4
+# ---------------------------------------------------------------- 13.3
 
 PARTS = ("model", "average", "optimizer")
 
@@ -331,11 +327,11 @@ WRONG = {
         "cosine from step 0": (cosine_from_zero, "has fallen already"),
         "one drop": (one_drop, "once more"),
         "drops a step late": (late_drop, "has the lower rate already"),
-        "milestones as floats": (unrounded, "250.00000000000003"),
+        "milestones as floats": (unrounded, "55.00000000000001"),
         "less a tenth": (minus_a_tenth, "not lowered by a tenth"),
         "divides by no warm-up": (no_warmup_divides, "ZeroDivisionError"),
-        "all rates": (a_tensor_of_all, "one number"),
-        "both at once": (both_at_once, "four of warm-up from 0.2"),
+        "all rates": (a_tensor_of_all, "a tensor or numbers"),
+        "ends early": (ends_a_step_early, "four of warm-up from 0.2"),
     },
     "check_step": {
         "no zero_grad": (_with("no zero_grad"), "zero_grad was forgotten"),
@@ -359,7 +355,7 @@ WRONG = {
         "numbers": (numbers_only, "must be a tensor"),
         "detached": (detached, "no .detach()"),
         "one loss": (one_loss, "Return a list of 2 losses"),
-        "all in the first": (in_the_first, "only its own sums"),
+        "all in the first": (in_the_first, "own sums alone"),
         "nothing is nan": (nothing_is_nan, "a loss of 0"),
         "one count for all": (one_count_for_all, "Three losses."),
         "takes the parts out": (takes_parts_out, "writes into its input"),
