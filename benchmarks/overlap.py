@@ -21,13 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import InMemory, Target
-from mrcnn_edu.data.pairs import NAMES, PairsDataset, Shape, outline_mask, paint_pair
+from mrcnn_edu.data.pairs import NAMES, SIZE, PairsDataset, scenes
 from mrcnn_edu.data.transforms import to_float
 from mrcnn_edu.files import write_json
 from mrcnn_edu.masks import crop_to_boxes, paste
@@ -43,9 +42,8 @@ from mrcnn_edu.training.train import train
 from mrcnn_edu.weights.checkpoint import MODEL
 
 RESULT = Path(__file__).resolve().parent.parent / "results" / "overlap.json"
-SIDE, PICTURES, STEPS = 128, 800, 300
+SIDE, PICTURES, STEPS = SIZE, 800, 300
 SHIFTS = (0.0, 0.04, 0.08, 0.12, 1 / 7, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # of a width
-SIDES = (38.0, 48.0, 58.0)  # of a shape, in pixels
 TRAIN = dataclasses.replace(
     recipe("tiny"), steps=STEPS, warmup_steps=40, flip_probability=0.0, checkpoint_seconds=600
 )
@@ -68,37 +66,7 @@ MODELS: dict[str, ModelConfig] = {
 }
 
 
-def scenes(shift: float, names: tuple[str, str]) -> list[tuple[Tensor, Target, Tensor]]:
-    """Pictures of A and B at one shift, with the whole outline of each; every arrangement once.
-
-    Args:
-        shift: of B to the right, in widths.
-        names: class of A and of B.
-
-    Returns:
-        image, target and outlines [2, H, W], A first; which lies in front alternates.
-    """
-    made = []
-    for i, side in enumerate(SIDES):
-        for turned in (False, True):
-            for front in (0, 1):
-                rng = np.random.default_rng([7, i, int(turned), front, round(1000 * shift)])
-                x, y = (SIDE - side * (1 + shift)) / 2, (SIDE - side) / 2
-                places = [x, x + shift * side]
-                pair = [
-                    Shape(names[j], turned ^ (j == 1), (places[j], y, places[j] + side, y + side))
-                    for j in (0, 1)
-                ]
-                order = pair if front == 1 else pair[::-1]
-                image, target = paint_pair(order, SIDE, rng)
-                back = slice(None) if front == 1 else [1, 0]
-                target = {key: value[back] for key, value in target.items()}
-                whole = torch.from_numpy(np.stack([outline_mask(s, SIDE) for s in pair]))
-                made.append((image, target, whole))
-    return made
-
-
-def pairs_of_one_class(shift: float) -> list[tuple[Tensor, Target, Tensor]]:
+def pairs_of_one_class(shift: float) -> list[tuple[Tensor, Target]]:
     """Two triangles, then two crosses."""
     return [scene for name in NAMES for scene in scenes(shift, (name, name))]
 
@@ -132,7 +100,7 @@ def measure_masks(model: Detector, shift: float, cells: int) -> dict[str, float 
         cells: across whose lines steps are measured.
     """
     spills, edges, across, beside = [], [], [], []
-    for image, target, _ in pairs_of_one_class(shift):
+    for image, target in pairs_of_one_class(shift):
         record = model([to_float(image)])
         boxes, truth = target["boxes"], target["masks"] > 0
         probabilities = masks_in(model, record, boxes, target["labels"])
@@ -163,7 +131,7 @@ def measure_control(model: Detector, shift: float) -> float | None:
     """The share of wrong verdicts of two shapes of different classes."""
     spills = []
     for names in (NAMES, NAMES[::-1]):
-        for image, target, _ in scenes(shift, names):
+        for image, target in scenes(shift, names):
             boxes, truth = target["boxes"], target["masks"] > 0
             record = model([to_float(image)])
             found = paste(masks_in(model, record, boxes, target["labels"]), boxes, (SIDE, SIDE))
@@ -180,7 +148,7 @@ def measure_detections(model: Detector, shift: float) -> dict[str, float]:
     An object is found when a detection of its class has a mask of IoU ½ or more with it.
     """
     objects, pairs = [], []
-    for image, target, _ in pairs_of_one_class(shift):
+    for image, target in pairs_of_one_class(shift):
         found = model.detect(model([to_float(image)])).detections[0]
         assert found.masks is not None
         masks = paste(found.masks, found.boxes, (SIDE, SIDE)) > model.config.mask_threshold

@@ -19,6 +19,8 @@ from mrcnn_edu.data.dataset import Categories, Dataset, Target
 from mrcnn_edu.data.shapes_outline import SUB, UNIT, coverage
 
 NAMES = ("triangle", "cross")
+SIZE = 128  # of a picture
+_SIDES = (38.0, 48.0, 58.0)  # of the shapes in `scenes`, in pixels
 _OTHER_WAY = {"triangle": 180.0, "cross": 45.0}  # degrees
 _TRIANGLE = np.array([[0.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _CROSS = np.array(
@@ -92,6 +94,34 @@ def paint_pair(
     return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
 
+def scenes(shift: float, names: tuple[str, str]) -> list[tuple[Tensor, Target]]:
+    """Pictures of A and B at one shift: three sizes, either way up, either in front.
+
+    Args:
+        shift: of B to the right, in widths.
+        names: class of A and of B; B is turned the other way.
+
+    Returns:
+        twelve images and targets, A first in each.
+    """
+    made = []
+    for i, side in enumerate(_SIDES):
+        for turned in (False, True):
+            for front in (0, 1):
+                rng = np.random.default_rng([7, i, int(turned), front, round(1000 * shift)])
+                x, y = (SIZE - side * (1 + shift)) / 2, (SIZE - side) / 2
+                places = (x, x + shift * side)
+                pair = [
+                    Shape(names[j], turned ^ (j == 1), (places[j], y, places[j] + side, y + side))
+                    for j in (0, 1)
+                ]
+                order = pair if front == 1 else pair[::-1]
+                image, target = paint_pair(order, SIZE, rng)
+                a_first = [0, 1] if front == 1 else [1, 0]
+                made.append((image, {key: value[a_first] for key, value in target.items()}))
+    return made
+
+
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     padded = np.pad(mask, 1)
     sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
@@ -114,7 +144,7 @@ class PairsDataset(Dataset):
         size: side of a picture.
     """
 
-    def __init__(self, count: int, seed: int, size: int = 128) -> None:
+    def __init__(self, count: int, seed: int, size: int = SIZE) -> None:
         self.seed, self.size = seed, size
         self.categories = Categories((1, 2), NAMES)
         self.image_ids = list(range(1, count + 1))

@@ -1,7 +1,7 @@
 """What goes wrong with masks where two objects of one class overlap, in numbers.
 
 Mask R-CNN's paper says of FCIS that it "exhibits systematic errors on overlapping instances and
-creates spurious edges" (§4.1, Figure 6) and shows pictures. These are measures of it, for two
+creates spurious edges" (§2) and shows pictures (Figure 6). These are measures of it, for two
 objects A and B, the mask predicted for A in A's box, and for B in B's.
 
 The mechanism: a position-sensitive score depends on the class, the map's pixel, and the *cell of
