@@ -14,7 +14,7 @@ from tools.notebooks import ROOT, chapters
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- course: begin -->", "<!-- course: end -->"
-TIME = re.compile(r"\*\*Time:\*\* (\d+) minutes, and (?:(\d+) more|as long again)")
+TIME = re.compile(r"\*\*Time:\*\* (\d+) minutes(?:, and (\d+) more)?")
 
 
 def row(path: Path) -> str:
@@ -29,8 +29,8 @@ def row(path: Path) -> str:
     if title is None or time is None:
         raise ValueError(f"{path.name} begins with no title, or with no **Time:** in minutes")
     number, question = title.groups()
-    reading, exercises = time[1], time[2] or time[1]
-    return f"| [{number}](notebooks/{path.name}) | {question.strip()} | {reading} + {exercises} |"
+    minutes = " + ".join(filter(None, time.groups()))  # an appendix has no exercises
+    return f"| [{number}](notebooks/{path.name}) | {question.strip()} | {minutes} |"
 
 
 def table() -> str:

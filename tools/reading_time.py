@@ -19,7 +19,7 @@ from tools.notebooks import chapters, write_notebook
 WORDS, CODE, FIGURE, PREDICTION = 180, 0.75, 1.0, 2.0  # words a minute; minutes
 LONGEST = 50  # minutes of a chapter
 EXERCISE = re.compile(r"^#+ Exercise (?:\d+[a-z]?|[AB])\.\d+\b", re.MULTILINE)
-STATED = re.compile(r"\*\*Time:\*\* (\d+) minutes, and (\d+) more for the (\w+) exercises\.")
+STATED = re.compile(r"\*\*Time:\*\* (\d+) minutes(?:, and (\d+) more for the (\w+) exercises)?\.")
 COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven"]
 NO_PROSE = re.compile(
     r"```.*?```|<details>.*?</details>|<!--.*?-->|!\[.*?\]\([^)]*\)|^\s*\|[-| :]+\|\s*$",
@@ -47,6 +47,8 @@ class Time:
     @property
     def stated(self) -> str:
         """The line of a chapter's first cell."""
+        if not self.exercises:  # an appendix
+            return f"**Time:** {self.minutes} minutes."
         return (
             f"**Time:** {self.minutes} minutes, and {self.exercise_minutes} more for the "
             f"{COUNTS[self.exercises]} exercises."

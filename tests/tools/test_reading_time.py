@@ -41,6 +41,7 @@ def test_a_chapter_is_counted_outside_of_its_exercises_and_in_them():
     assert found == Time(360 + 3 + 1 + 1, 2, 3, 1, 1, 10)
     assert found.minutes == 10  # 2.03 + 1.5 + 3 + 2 = 8.53
     assert found.stated == "**Time:** 10 minutes, and 10 more for the one exercises."
+    assert Time(360, 4).stated == "**Time:** 5 minutes."  # an appendix
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda p: p.name)
