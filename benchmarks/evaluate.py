@@ -16,7 +16,7 @@ import copy
 import importlib.metadata
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,15 +36,24 @@ IMAGES, OBJECTS, DETECTIONS, CLASSES = 500, 20, 100, 80
 JOINTS = 17
 
 
-def generate(images: int, iou_type: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A ground truth and results; half of the detections are displaced objects, half are noise."""
+def generate(
+    images: int, iou_type: str, objects_of: Sequence[int] = (OBJECTS,)
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A ground truth and results; half of the detections are displaced objects, half are noise.
+
+    Args:
+        images: how many.
+        iou_type: "bbox", "segm", "keypoints", or "both" for results with boxes and masks.
+        objects_of: objects of the images, in turn.
+    """
     rng = np.random.default_rng(SEED)
     classes = 1 if iou_type == "keypoints" else CLASSES
     annotations, results = [], []
     for image_id in range(1, images + 1):
-        truth = random_boxes(rng, OBJECTS)  # [20, 4] xyxy
-        labels = rng.integers(1, classes + 1, OBJECTS)
-        near = rng.integers(0, OBJECTS, DETECTIONS // 2)
+        count = objects_of[image_id % len(objects_of)]
+        truth = random_boxes(rng, count)  # [G, 4] xyxy
+        labels = rng.integers(1, classes + 1, count)
+        near = rng.integers(0, count, DETECTIONS // 2)
         shift = (
             rng.normal(0, 0.08, (len(near), 4))
             * np.tile(np.ptp(truth.reshape(-1, 2, 2), axis=1), 2)[near]
@@ -56,28 +65,28 @@ def generate(images: int, iou_type: str) -> tuple[dict[str, Any], list[dict[str,
             (labels[near], rng.integers(1, classes + 1, DETECTIONS - len(near)))
         )
         scores = rng.random(DETECTIONS).round(4)
-        shapes = blobs(rng, OBJECTS)
-        shape_of = np.concatenate((near, rng.integers(0, OBJECTS, DETECTIONS - len(near))))
-        joints = rng.random((OBJECTS, JOINTS, 2))
+        shapes = blobs(rng, count)
+        shape_of = np.concatenate((near, rng.integers(0, count, DETECTIONS - len(near))))
+        joints = rng.random((count, JOINTS, 2))
         for whose, boxes, names, form in (
             (annotations, truth, labels, shapes),
             (results, found, found_labels, shapes[torch.from_numpy(shape_of)]),
         ):
             rles: list[dict[str, Any]] = [{}] * len(boxes)
-            if iou_type == "segm":
+            if iou_type in ("segm", "both"):
                 rles = masks.paste_to_rle(form, torch.from_numpy(boxes).float(), (HEIGHT, WIDTH))
-            of = shape_of if whose is results else np.arange(OBJECTS)
+            of = shape_of if whose is results else np.arange(count)
             for i, (box, name, rle) in enumerate(zip(boxes, names, rles, strict=True)):
                 x, y, w, h = *box[:2], *(box[2:] - box[:2])
                 entry: dict[str, Any] = {"image_id": image_id, "category_id": int(name)}
-                if iou_type == "segm":
+                if iou_type in ("segm", "both"):
                     entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
                 if iou_type == "keypoints":
                     points = joints[of[i]] * (w, h) + (x, y)
                     entry["keypoints"] = (
                         np.column_stack((points, np.full(JOINTS, 2))).ravel().tolist()
                     )
-                if iou_type == "bbox" or whose is annotations:
+                if iou_type in ("bbox", "both") or whose is annotations:
                     entry["bbox"] = [float(v) for v in (x, y, w, h)]
                 if whose is annotations:
                     entry |= {"id": len(annotations) + 1, "iscrowd": int(rng.random() < 0.01)}

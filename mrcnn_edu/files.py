@@ -1,14 +1,38 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and JSON files of any size.
 
 Everything a run leaves behind is written by `write_atomically`: a reader, or a process killed half
 way, never sees half a file.
 """
 
+import gc
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a JSON file, as `json.loads` of its bytes gives it.
+
+    A file of results has millions of small objects. While they are made the garbage collector,
+    which would look through all of them again and again, stands still, and the file's bytes are
+    gone before its text is parsed.
+
+    Raises:
+        OSError: there is no such file.
+        json.JSONDecodeError, UnicodeDecodeError: it is not JSON.
+    """
+    content = Path(path).read_bytes()
+    text = content.decode(json.detect_encoding(content), "surrogatepass")
+    del content
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
 from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.errors import UserError
+from mrcnn_edu.files import read_json
 
 if TYPE_CHECKING:
     from mrcnn_edu.data.dataset import Dataset
@@ -120,7 +121,7 @@ def _read_json(path: Path, what: str) -> Any:
     if not path.is_file():
         raise UserError(f"There is no file {path} with {what}.")
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} is not JSON ({error}); if it was copied or downloaded, do so again."

@@ -59,8 +59,7 @@ def quickstart(
     training_set, validation_set = (ShapesDataset(s) for s in default_sets())
     generated = time.perf_counter()
     console.print(
-        "[bold]2/4[/] Training from scratch. Ctrl-C stops and saves; the same command goes on. "
-        "The first step compiles kernels, once per machine."
+        "[bold]2/4[/] Training from scratch. Ctrl-C stops and saves; the same command goes on."
     )
     write_config(folder / "config.json", model_config, train_config)
     model = train(model_config, train_config, training_set, folder)

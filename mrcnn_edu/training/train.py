@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import TrainingDivergedError, UserError
+from mrcnn_edu.kernels.compiling import told
 from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.processes import Processes, processes
 from mrcnn_edu.systems import build
@@ -122,12 +123,16 @@ def _loop(
 ) -> None:
     """All steps that are left."""
     losses_of = distribute(state.model.train(), group)
-    unsaved, last_save = state.step < config.steps, time.monotonic()
+    first, unsaved, last_save = True, state.step < config.steps, time.monotonic()
     if validation is not None and _owed(state, config, run, group):
         _evaluate(state, config, group, run, log, validation)
     for parts in loader:
         start, rate = time.perf_counter(), learning_rate(state.step, config)
-        numbers, stopping = train_step(state, losses_of, parts, rate, config, group, stop.requested)
+        with told(log.say) if first else nullcontext():
+            numbers, stopping = train_step(
+                state, losses_of, parts, rate, config, group, stop.requested
+            )
+        first = False
         log.step(
             {
                 "step": state.step,

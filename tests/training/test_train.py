@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from numba import njit
 
 import mrcnn_edu.training.run_folder
 import mrcnn_edu.training.train
@@ -342,3 +343,23 @@ def test_the_recipe_of_the_quickstart_goes_on_to_the_bit(tmp_path):
     assert losses_of(tmp_path / "half") == losses_of(tmp_path / "whole")
     for name, value in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_the_first_step_says_that_it_compiles(tmp_path, monkeypatch, capsys):
+    """Once, and only where something is compiled; a function of two numbers stands for a kernel."""
+    step = mrcnn_edu.training.train.train_step
+
+    def compiling_step(*given, **options):
+        njit(fastmath=False)(lambda a, b: a + b)(1, 2)  # a new function in each step
+        return step(*given, **options)
+
+    short = dataclasses.replace(CONFIG, steps=2)
+    train(small_config(), short, small_shapes(), tmp_path / "cached")
+    assert "compiled" not in capsys.readouterr().out
+    monkeypatch.setattr(mrcnn_edu.training.train, "train_step", compiling_step)
+    train(small_config(), short, small_shapes(), tmp_path / "fresh")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" in ")[0] for line in lines] == [
+        "Compiling kernels, once on this machine …",
+        "Kernels compiled",
+    ]
