@@ -7,6 +7,7 @@ None of them can run code here: PyTorch's are read with `weights_only=True`, pic
 
 import os
 import pickle
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -129,8 +130,11 @@ def _torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # PyTorch's message is a page long, with colours; what we want of it is one name.
+        stranger = re.search(r"GLOBAL (\S+)", str(error))
+        what = f", {stranger[1]}" if stranger else ""
         raise UserError(
-            f"{path} was not loaded: it holds more than tensors ({str(error).splitlines()[0]}). "
+            f"{path} was not loaded: it holds more than tensors{what}. "
             "Save its state dict alone, torch.save(checkpoint['model'], PATH), where you trust it."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
