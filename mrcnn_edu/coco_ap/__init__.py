@@ -6,8 +6,8 @@
 """
 
 from mrcnn_edu.coco_ap.evaluation import AREAS, IOU_THRESHOLDS, RECALL_POINTS, Evaluation, evaluate
-from mrcnn_edu.coco_ap.groups import COCO_SIGMAS
 from mrcnn_edu.coco_ap.load import FIELD, IouType
+from mrcnn_edu.data.skeleton import COCO_SIGMAS
 
 __all__ = [
     "AREAS",

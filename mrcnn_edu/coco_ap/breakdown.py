@@ -18,8 +18,8 @@ import numpy as np
 
 from mrcnn_edu.coco_ap import reference
 from mrcnn_edu.coco_ap.evaluation import RECALL_POINTS
-from mrcnn_edu.coco_ap.groups import COCO_SIGMAS, group, overlaps
-from mrcnn_edu.coco_ap.load import Bools, Floats, Ints, IouType, load_results, load_truth
+from mrcnn_edu.coco_ap.groups import group, overlaps
+from mrcnn_edu.coco_ap.load import Bools, Floats, Ints, IouType, constants, load_results, load_truth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which an object is found, up to which it is not met
 KINDS = {
@@ -65,7 +65,7 @@ def breakdown(
     results: Sequence[dict[str, Any]],
     iou_type: IouType,
     max_detections: int = 100,
-    sigmas: Floats = COCO_SIGMAS,
+    sigmas: Floats | None = None,
 ) -> Breakdown:
     """Sort the mistakes of COCO results by their cause.
 
@@ -85,7 +85,7 @@ def breakdown(
         results: detections in COCO's results format.
         iou_type: "bbox", "segm" or "keypoints".
         max_detections: of an image and class.
-        sigmas: [J] the keypoints' constants.
+        sigmas: [J] the keypoints' constants; None: those of the categories' joints.
 
     Raises:
         UserError: see `mrcnn_edu.coco_ap.load`.
@@ -108,8 +108,9 @@ def _classify(
     results: Sequence[dict[str, Any]],
     iou_type: IouType,
     max_detections: int,
-    sigmas: Floats,
+    sigmas: Floats | None,
 ) -> _State:
+    sigmas = constants(ground_truth, iou_type, sigmas)
     index, truth = load_truth(ground_truth, iou_type, len(sigmas))
     found = load_results(results, index, iou_type, len(sigmas))
     # Only what counts in COCO's AP: the best detections of each image and class.

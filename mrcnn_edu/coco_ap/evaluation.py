@@ -18,8 +18,16 @@ from typing import Any
 import numpy as np
 
 from mrcnn_edu.coco_ap import match_kernels as kernels
-from mrcnn_edu.coco_ap.groups import COCO_SIGMAS, group, overlaps
-from mrcnn_edu.coco_ap.load import Floats, Index, Instances, IouType, load_results, load_truth
+from mrcnn_edu.coco_ap.groups import group, overlaps
+from mrcnn_edu.coco_ap.load import (
+    Floats,
+    Index,
+    Instances,
+    IouType,
+    constants,
+    load_results,
+    load_truth,
+)
 from mrcnn_edu.kernels import threads
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # T
@@ -116,7 +124,7 @@ def evaluate(
     iou_type: IouType,
     max_detections: Sequence[int] | None = None,
     iou_thresholds: Floats = IOU_THRESHOLDS,
-    sigmas: Floats = COCO_SIGMAS,
+    sigmas: Floats | None = None,
 ) -> Evaluation:
     """Measure COCO results against a COCO ground truth.
 
@@ -127,7 +135,7 @@ def evaluate(
         max_detections: limits on the detections of an image and class, best first; by default
             COCO's: 1, 10 and 100, for keypoints 20.
         iou_thresholds: [T] ascending. At keypoints they are thresholds of the similarity.
-        sigmas: [J] the keypoints' constants.
+        sigmas: [J] the keypoints' constants; None: those of the categories' joints.
 
     Raises:
         UserError: what is wrong with the file or the results; see
@@ -140,6 +148,7 @@ def evaluate(
     limits = sorted(set(defaults if max_detections is None else max_detections))
     if not limits or limits[0] < 1:
         raise ValueError(f"max_detections must be 1 or more, got {max_detections}.")
+    sigmas = constants(ground_truth, iou_type, sigmas)
     index, truth = load_truth(ground_truth, iou_type, len(sigmas))
     found = load_results(results, index, iou_type, len(sigmas))
     # COCO's person annotations have no joints on small people, so keypoints have no such range.

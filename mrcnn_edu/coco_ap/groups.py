@@ -21,17 +21,11 @@ from mrcnn_edu.coco_ap.load import (
     Ints,
     IouType,
     Runs,
+    constants,
     load_results,
     load_truth,
 )
 from mrcnn_edu.kernels import threads
-
-# COCO's 17 joints, how far annotators disagree about each, relative to the object's size:
-# nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles (cocodataset.org, "Keypoint
-# Evaluation").
-COCO_SIGMAS = np.array(
-    [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]
-) / 1000  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ def pairs_by_class(
     results: Sequence[dict[str, Any]],
     iou_type: IouType,
     limit: int,
-    sigmas: Floats = COCO_SIGMAS,
+    sigmas: Floats | None = None,
 ) -> list[list[Pairs]]:
     """For each class, in order of the ids, its images that have an object or a detection of it.
 
@@ -73,11 +67,12 @@ def pairs_by_class(
         results: detections in COCO's results format.
         iou_type: "bbox", "segm" or "keypoints".
         limit: of each image and class the best detections stay, no more than this.
-        sigmas: [J] the keypoints' constants.
+        sigmas: [J] the keypoints' constants; None: see `constants`.
 
     Raises:
         UserError: see `mrcnn_edu.coco_ap.load`.
     """
+    sigmas = constants(ground_truth, iou_type, sigmas)
     index, truth = load_truth(ground_truth, iou_type, len(sigmas))
     found = load_results(results, index, iou_type, len(sigmas))
     n = len(index.image_ids)
@@ -129,7 +124,7 @@ def overlaps(
         found: the detections.
         truth: the objects, with the same geometry.
         groups: which to compare.
-        sigmas: [J], see `COCO_SIGMAS`.
+        sigmas: [J], see `constants`.
         lowest: mask IoUs below may be given as 0, which is faster.
     """
     result = np.empty(groups.pairs)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrcnn_edu.coco_ap import overlap_kernels
+from mrcnn_edu.data.skeleton import COCO_SIGMAS, sigmas_of
 from mrcnn_edu.errors import UserError
 
 IouType = Literal["bbox", "segm", "keypoints"]
@@ -68,6 +69,25 @@ class Index:
     image_ids: list[int]
     category_ids: list[int]
     sizes: Ints  # [N, 2] height and width of the images, 0 where the file does not say
+
+
+def constants(ground_truth: dict[str, Any], iou_type: IouType, sigmas: Floats | None) -> Floats:
+    """The constants [J] of the object keypoint similarity.
+
+    Args:
+        ground_truth: whose categories may name their joints: `mrcnn_edu.data.skeleton.sigmas_of`.
+        iou_type: without keypoints nothing depends on them.
+        sigmas: what a caller wants; None: what the categories say.
+
+    Raises:
+        UserError: the categories' joints are not what COCO's format says, or need different ones.
+    """
+    if sigmas is not None or iou_type != "keypoints":
+        return COCO_SIGMAS if sigmas is None else sigmas
+    try:
+        return sigmas_of(ground_truth["categories"], "In the annotations")
+    except ValueError as error:
+        raise UserError(f"Keypoints cannot be measured. {error}.") from error
 
 
 def load_truth(

@@ -40,6 +40,7 @@ def check_target(
         _check_boxes(image, target)
         _check_labels(target, num_classes)
         _check_masks(image, target)
+        _check_keypoints(target)
     except _Problem as problem:
         if not where and isinstance(target.get("image_id"), Tensor):
             where = f"image id {int(target['image_id'])}"
@@ -152,6 +153,25 @@ def _check_masks(image: Tensor, target: dict[str, Tensor]) -> None:
                 f"{top[i]}..{bottom[i]}, the box {y1:g}..{y2:g}; are both in the same order, and "
                 "is the box [x1, y1, x2, y2]?"
             )
+
+
+def _check_keypoints(target: dict[str, Tensor]) -> None:
+    if "keypoints" not in target:
+        return
+    points = target["keypoints"]
+    count = len(target["boxes"])
+    if points.ndim != 3 or points.shape[0] != count or points.shape[2] != 3:
+        raise _Problem(
+            f"'keypoints' has shape {list(points.shape)}, expected [G, J, 3] with x, y, v of each "
+            f"joint of the {count} objects"
+        )
+    broken = (~torch.isfinite(points).all(dim=2)).nonzero()
+    if len(broken):
+        i, joint = broken[0].tolist()
+        raise _Problem(
+            f"joint {joint + 1} of object {i} is {points[i, joint].tolist()}: not finite; write "
+            "0, 0, 0 for a joint that is not labelled"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 In: a COCO instances (or person_keypoints) JSON and its images. Out, one image at a time:
 (image uint8 [3, H, W], target), where target is the dictionary torchvision's detectors take:
 boxes [G, 4] float32 xyxy, labels [G] int64 in 1..K, masks [G, H, W] uint8 in {0, 1},
-area [G] float32, iscrowd [G] int64, image_id int64, and keypoints [G, 17, 3] float32 when the
-file has them. COCO's own category ids (1..90 with holes) are known in this module and nowhere
-else: the rest of the package counts 1..K, in the order of the ids, with 0 for background.
+area [G] float32, iscrowd [G] int64, image_id int64, and keypoints [G, J, 3] float32 when the
+file has them, with mirrored_joints [G, J] int64, their order in a mirror, where it is not COCO's.
+COCO's own category ids (1..90 with holes) are known in this module and nowhere else: the rest of
+the package counts 1..K, in the order of the ids, with 0 for background.
 Format: cocodataset.org, "Data format". Chapter 12.
 """
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from mrcnn_edu.data.dataset import Categories, Dataset, Target
 from mrcnn_edu.data.jpeg import plain_size
 from mrcnn_edu.data.packed import PackedList
+from mrcnn_edu.data.skeleton import Skeletons
 
 _REQUIRED = {
     "images": ("id", "file_name", "height", "width"),
@@ -79,11 +81,10 @@ class CocoFormatDataset(Dataset):
         self.categories = Categories(
             tuple(c["id"] for c in categories), tuple(c["name"] for c in categories)
         )
-        self.num_keypoints: int = max((len(c.get("keypoints", ())) for c in categories), default=0)
+        self._skeletons = Skeletons(categories, name)
+        self.num_keypoints = self._skeletons.joints
         # The labels whose objects have joints: of COCO's and Shapes' classes only the person.
-        self.keypoint_labels: frozenset[int] = frozenset(
-            k for k, category in enumerate(categories, start=1) if category.get("keypoints")
-        )
+        self.keypoint_labels = self._skeletons.labels
         self._label_of = {category: k + 1 for k, category in enumerate(self.categories.ids)}
         self._head = {k: v for k, v in ground_truth.items() if k not in ("images", "annotations")}
         self.images: list[dict[str, Any]] = sorted(ground_truth["images"], key=lambda i: i["id"])
@@ -138,9 +139,15 @@ class CocoFormatDataset(Dataset):
             annotation["area"] = float(rle_ops.area(rle))
         annotation.setdefault("iscrowd", 0)
         if self.num_keypoints:
-            points = annotation.setdefault("keypoints", [0] * (3 * self.num_keypoints))
-            annotation.setdefault("num_keypoints", sum(v > 0 for v in points[2::3]))
+            points = annotation["keypoints"] = self._points(annotation)
+            if annotation.get("num_keypoints") is None:
+                annotation["num_keypoints"] = sum(v > 0 for v in points[2::3])
         return annotation
+
+    def _points(self, annotation: dict[str, Any]) -> list[Any]:
+        """Its joints, as many as any category has: x, y, v of each."""
+        where = f"{self.name}: annotation {annotation['id']} of image id {annotation['image_id']}"
+        return self._skeletons.points(self._label_of[annotation["category_id"]], annotation, where)
 
     def target(self, index: int) -> Target:
         """The target of one image (see the module). Boxes are clipped to the image.
@@ -179,12 +186,14 @@ class CocoFormatDataset(Dataset):
             "image_id": torch.tensor(image["id"], dtype=torch.int64),
         }
         if self.num_keypoints:
-            none = [0] * (3 * self.num_keypoints)
-            numbers = [a.get("keypoints", none) for a in kept]
-            points = torch.tensor(numbers, dtype=torch.float32)
+            points = torch.tensor([self._points(a) for a in kept], dtype=torch.float32)
             points = points.reshape(len(kept), self.num_keypoints, 3)
             points[..., :2] += 0.5 * (points[..., 2:] > 0)
-            target["keypoints"] = points  # [G, 17, 3]
+            target["keypoints"] = points  # [G, J, 3]
+            orders = self._skeletons.orders(labels)
+            if orders is not None:
+                order = torch.tensor(orders, dtype=torch.int64)
+                target["mirrored_joints"] = order.reshape(len(kept), self.num_keypoints)  # [G, J]
         return target
 
 

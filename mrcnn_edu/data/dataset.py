@@ -31,12 +31,14 @@ class Dataset(ABC):
     """Images with targets, and the ground truth they came from.
 
     A subclass has the attributes `categories` and `image_ids`, and the methods `__getitem__` and
-    `ground_truth`. `keypoint_labels` are the labels whose objects have joints, None for all.
+    `ground_truth`. `keypoint_labels` are the labels whose objects have joints, None for all;
+    `num_keypoints` is how many joints an object has in its targets, None where that is not known.
     """
 
     categories: Categories
     image_ids: Sequence[int]
     keypoint_labels: Collection[int] | None = None
+    num_keypoints: int | None = None
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
@@ -100,6 +102,7 @@ class InMemory(Dataset):
         self.dataset = dataset
         self.categories, self.image_ids = dataset.categories, dataset.image_ids
         self.keypoint_labels = dataset.keypoint_labels
+        self.num_keypoints = dataset.num_keypoints
         self._samples: dict[int, tuple[Tensor, Target]] = {}
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:

@@ -19,15 +19,17 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from mrcnn_edu.data.dataset import Target
+from mrcnn_edu.data.shapes_outline import KEYPOINTS
+from mrcnn_edu.data.skeleton import joint_order, mirrored_order
 from mrcnn_edu.masks import Window, areas, to_boxes
 from mrcnn_edu.masks import resize as resize_masks
 
 Rounding = Literal["nearest", "floor"]
 
 # After a mirror the left wrist is a right wrist: COCO's 17 joints in their new order.
-MIRRORED_JOINTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+MIRRORED_JOINTS = tuple(mirrored_order(KEYPOINTS))
 
-_PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
+_PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints", "mirrored_joints")
 
 
 def to_float(image: Tensor) -> Tensor:
@@ -38,7 +40,11 @@ def to_float(image: Tensor) -> Tensor:
 def horizontal_flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     """Mirrors left and right. Joints change places too: the left wrist becomes the right one.
 
-    Applying it twice gives the input back. Chapter 01.
+    Applying it twice gives the input back. Joints other than COCO's 17 need the target's
+    `mirrored_joints` [G, J], the order of each object's joints after a mirror. Chapters 01 and 16.
+
+    Raises:
+        ValueError: nobody knows that order, or a joint with a side has no partner.
     """
     width = image.shape[-1]
     flipped = _mirror(target, F.horizontal_flip, image.shape[-2:])
@@ -256,7 +262,7 @@ def _draw(generator: torch.Generator) -> float:
 
 
 def _move(points: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Keypoints [G, 17, 3] at new places; those that are not labelled stay (0, 0, 0)."""
+    """Keypoints [G, J, 3] at new places; those that are not labelled stay (0, 0, 0)."""
     labelled = points[..., 2] > 0
     return torch.stack([x * labelled, y * labelled, points[..., 2]], dim=-1)  # [G, 17, 3]
 
@@ -316,6 +322,8 @@ def _mirror(target: Target, flip: Callable[[Tensor], Tensor], size: Sequence[int
     mirrored = dict(target)
     mirrored["boxes"] = flip(boxes).as_subclass(Tensor)
     mirrored["masks"] = flip(tv_tensors.Mask(target["masks"])).as_subclass(Tensor)
-    if "keypoints" in target and target["keypoints"].shape[1] == len(MIRRORED_JOINTS):
-        mirrored["keypoints"] = target["keypoints"][:, list(MIRRORED_JOINTS)]  # [G, 17, 3]
+    if "keypoints" in target:
+        points = target["keypoints"]
+        order = joint_order(target)[..., None]  # [G, J, 1]
+        mirrored["keypoints"] = points.gather(1, order.expand_as(points))
     return mirrored

@@ -6,7 +6,7 @@ the joint lies. The head is the module; targets, loss and decoding are functions
 
 Joints are (x, y, v) in continuous coordinates, so that the centre of pixel j is j + ½; v is COCO's
 visibility: 0 not labelled, 1 labelled but hidden, 2 visible. J is the number of joints.
-Chapter 09.
+Chapter 16.
 """
 
 import torch
@@ -55,7 +55,7 @@ def keypoint_targets(keypoints: Tensor, boxes: Tensor, size: int) -> tuple[Tenso
 
     A joint counts if it is labelled (v > 0) and inside the box; one that lies exactly on the right
     or lower edge belongs to the last column or row. Equal to torchvision's `keypoints_to_heatmap`.
-    Chapter 09.
+    Chapter 16.
 
     Args:
         keypoints: [R, J, 3], the joints of each box's object, in pixels.
@@ -82,7 +82,7 @@ def keypoint_loss(logits: Tensor, boxes: Tensor, keypoints: Tensor) -> tuple[Ten
 
     Sum and count come apart so that a caller can divide by the count of a whole distributed batch.
     torchvision and detectron2 divide by the count, at least 1. With no joint the sum is zero and
-    still has a gradient. Chapter 09.
+    still has a gradient. Chapter 16.
 
     Args:
         logits: [R, J, M, M] of the positive RoIs.
@@ -91,7 +91,15 @@ def keypoint_loss(logits: Tensor, boxes: Tensor, keypoints: Tensor) -> tuple[Ten
 
     Returns:
         the sum and the number of joints in it, both scalars (float32).
+
+    Raises:
+        ValueError: the targets have another number of joints than the logits.
     """
+    if keypoints.shape[1] != logits.shape[1]:
+        raise ValueError(
+            f"The head predicts {logits.shape[1]} joints an object, the targets have "
+            f"{keypoints.shape[1]}: build the model with keypoints={keypoints.shape[1]}."
+        )
     cells, counts = keypoint_targets(keypoints, boxes, logits.shape[-1])  # [R, J] each
     chosen = logits.float().flatten(2)[counts]  # [counted, M · M]
     loss = F.cross_entropy(chosen, cells[counts], reduction="sum")
@@ -103,7 +111,7 @@ def decode_keypoints(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Find the joints: the best cell of each map after resizing it to its box's size in pixels.
 
     Resizing with bicubic interpolation places a joint finer than the 56×56 grid would. Equal to
-    torchvision's `heatmaps_to_keypoints`, which is Detectron's rule. Chapter 09.
+    torchvision's `heatmaps_to_keypoints`, which is Detectron's rule. Chapter 16.
 
     Args:
         logits: [D, J, M, M].

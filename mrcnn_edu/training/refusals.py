@@ -15,7 +15,7 @@ from mrcnn_edu.training.config import TrainConfig
 
 
 def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
-    """Refuse an empty set, and one of other classes."""
+    """Refuse an empty set, and one of other classes or joints."""
     if len(dataset) == 0:
         raise UserError("The training set has no images.")
     if dataset.num_classes != config.num_classes:
@@ -24,6 +24,13 @@ def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
             f"The model has {config.num_classes} classes and the training set "
             f"{dataset.num_classes} ({', '.join(names[:5])} …). Set num_classes to "
             f"{dataset.num_classes}."
+        )
+    joints = dataset.num_keypoints
+    if config.keypoints and joints is not None and joints != config.keypoints:
+        raise UserError(
+            f"The model predicts {config.keypoints} joints an object, and the training set has "
+            f"{joints}. "
+            + (f"Set keypoints to {joints}." if joints else "Its categories name no keypoints.")
         )
 
 
