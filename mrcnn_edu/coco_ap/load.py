@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrcnn_edu import run_lengths
 from mrcnn_edu.coco_ap import overlap_kernels
 from mrcnn_edu.data.skeleton import COCO_SIGMAS, sigmas_of
 from mrcnn_edu.errors import UserError
@@ -260,16 +261,16 @@ def _keypoints(entries: Sequence[dict[str, Any]], joints: int, whose: str) -> Fl
 
 def _runs(entries: Sequence[dict[str, Any]], image: Ints, index: Index, whose: str) -> Runs:
     """The masks of all entries as one buffer, checked: each has as many pixels as its image."""
-    from mrcnn_edu.data.coco import segmentation_to_rle  # pycocotools, which not all need
-
     sizes = index.sizes[image]  # [n, 2]
     rles = []
     for e, size in zip(entries, sizes.tolist(), strict=True):
         rle = e["segmentation"]
         counts = rle.get("counts") if isinstance(rle, dict) else None
-        if not isinstance(counts, str | bytes) or list(rle.get("size", ())) != size:
+        # COCO's own form is read by the kernel below; everything else goes through the gate.
+        packed = isinstance(counts, bytes) or (isinstance(counts, str) and counts.isascii())
+        if not packed or rle.get("size") not in (size, tuple(size)):
             try:
-                counts = segmentation_to_rle(rle, *size)["counts"]
+                counts = run_lengths.to_rle(rle, *size)["counts"]
             except ValueError as error:
                 raise UserError(
                     f"The mask of one {whose} of image id {e['image_id']}: {error}."

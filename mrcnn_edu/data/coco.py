@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle_ops
 from torch import Tensor
 
+from mrcnn_edu import run_lengths
 from mrcnn_edu.data.dataset import Categories, Dataset, Target
 from mrcnn_edu.data.jpeg import plain_size
 from mrcnn_edu.data.packed import PackedList
@@ -47,17 +47,7 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
     Raises:
         ValueError: it is something else, or an RLE of another size.
     """
-    if isinstance(segmentation, list) and segmentation:
-        if all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
-            return rle_ops.merge(rle_ops.frPyObjects(segmentation, height, width))
-        raise ValueError("a polygon needs an even number of coordinates, six or more")
-    if isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"RLE of size {segmentation['size']}, image [{height}, {width}]")
-        if isinstance(segmentation["counts"], list):
-            return rle_ops.frPyObjects(segmentation, height, width)
-        return segmentation
-    raise ValueError("segmentation is neither a list of polygons nor an RLE with size and counts")
+    return run_lengths.to_rle(segmentation, height, width)
 
 
 class CocoFormatDataset(Dataset):
@@ -136,7 +126,7 @@ class CocoFormatDataset(Dataset):
         if "area" not in annotation:
             image = self.images[index]
             rle = segmentation_to_rle(annotation["segmentation"], image["height"], image["width"])
-            annotation["area"] = float(rle_ops.area(rle))
+            annotation["area"] = float(run_lengths.area(rle))
         annotation.setdefault("iscrowd", 0)
         if self.num_keypoints:
             points = annotation["keypoints"] = self._points(annotation)
@@ -168,19 +158,16 @@ class CocoFormatDataset(Dataset):
             except ValueError as error:
                 where = f"{self.name}: annotation {a['id']} of image id {image['id']}"
                 raise ValueError(f"{where}: {error}") from error
-            area = float(rle_ops.area(rle))
+            area = float(run_lengths.area(rle))
             if box[2] > box[0] and box[3] > box[1] and area > 0:
                 kept.append({"area": area, "iscrowd": 0, **a})
                 boxes.append(box)
                 rles.append(rle)
-        masks = torch.zeros((0, h, w), dtype=torch.uint8)  # [G, H, W]
-        if rles:  # pycocotools gives [H, W, G], columns first
-            masks = torch.from_numpy(np.ascontiguousarray(rle_ops.decode(rles).transpose(2, 0, 1)))
         labels = [self._label_of[a["category_id"]] for a in kept]
         target = {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),  # [G, 4]
             "labels": torch.tensor(labels, dtype=torch.int64),  # [G]
-            "masks": masks,
+            "masks": torch.from_numpy(run_lengths.decode(rles, (h, w))),  # [G, H, W]
             "area": torch.tensor([a["area"] for a in kept], dtype=torch.float32),
             "iscrowd": torch.tensor([a["iscrowd"] for a in kept], dtype=torch.int64),
             "image_id": torch.tensor(image["id"], dtype=torch.int64),
