@@ -9,6 +9,7 @@ run lengths, all in one buffer of characters. Format: cocodataset.org, "Data for
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -112,7 +113,13 @@ def load_truth(
     index = Index(image_ids, category_ids, sizes)
     annotations = ground_truth["annotations"]
     check_ids(annotations, index, "annotations")
+    field, name = FIELD[iou_type]
     for a in annotations:
+        if field not in a and iou_type != "keypoints":  # joints that nobody has marked are none
+            raise UserError(
+                f"Annotation {a.get('id')} of image id {a['image_id']} has no '{field}', so its "
+                f"{name} cannot be measured."
+            )
         if "area" not in a:
             raise UserError(
                 f"Annotation {a.get('id')} of image id {a['image_id']} has no 'area', which "
@@ -120,7 +127,7 @@ def load_truth(
                 "mrcnn_edu.data.coco.CocoDataset, whose ground_truth() completes it."
             )
     image, label = _positions(annotations, index)
-    crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_)
+    crowd = _numbers([a.get("iscrowd", 0) for a in annotations], (), "iscrowd", annotations) != 0
     ignore, runs, keypoints = crowd, None, None
     if iou_type == "segm":
         runs = _runs(annotations, image, index, "annotation")
@@ -129,7 +136,7 @@ def load_truth(
         labelled = (keypoints[:, :, 2] > 0).sum(axis=1)
         stated = [a.get("num_keypoints", n) for a, n in zip(annotations, labelled, strict=True)]
         ignore = crowd | (np.array(stated, np.int64) == 0)
-    area = np.array([a["area"] for a in annotations], np.float64)
+    area = _numbers([a["area"] for a in annotations], (), "area", annotations)
     score = np.zeros(len(annotations))
     boxes = np.zeros((len(annotations), 4))
     if iou_type != "segm":
@@ -203,6 +210,12 @@ def check_ids(entries: Sequence[dict[str, Any]], index: Index, whose: str) -> No
         missing = sum(key not in e for e in entries)
         if missing:
             raise UserError(f"{missing} of {len(entries)} {whose} have no '{key}'.")
+        for i, e in enumerate(entries):
+            if not isinstance(e[key], numbers.Real):  # text, null or a list
+                raise UserError(
+                    f"Number {i} of the {whose} has the {key} {e[key]!r:.60}; ids are whole "
+                    "numbers, without quotes or brackets."
+                )
         unknown = sorted({e[key] for e in entries} - set(known))
         if unknown:
             raise UserError(
@@ -230,7 +243,10 @@ def _numbers(
     if not values:
         return np.zeros((0, *shape))
     try:
-        array = np.array(values, np.float64).reshape(len(values), *shape)
+        given = np.array(values)
+        if given.dtype.kind not in "biuf":  # NumPy would read numbers out of text
+            raise TypeError(f"for example {values[0]!r:.60}")
+        array = given.astype(np.float64).reshape(len(values), *shape)
     except (TypeError, ValueError) as error:
         raise UserError(f"A {name} does not have {math.prod(shape)} numbers ({error}).") from error
     broken = np.flatnonzero(~np.isfinite(array).reshape(len(values), -1).all(axis=1))
@@ -275,7 +291,7 @@ def _runs(entries: Sequence[dict[str, Any]], image: Ints, index: Index, whose: s
                 raise UserError(
                     f"The mask of one {whose} of image id {e['image_id']}: {error}."
                 ) from error
-        rles.append(counts.encode("ascii") if isinstance(counts, str) else counts)
+        rles.append(counts if isinstance(counts, bytes) else str(counts).encode("ascii"))
     chars = np.frombuffer(b"".join(rles), np.uint8)
     ends = np.cumsum([len(r) for r in rles], dtype=np.int64)
     count, area, total = overlap_kernels.measure_runs(chars, ends)
