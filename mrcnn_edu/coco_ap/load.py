@@ -211,7 +211,7 @@ def check_ids(entries: Sequence[dict[str, Any]], index: Index, whose: str) -> No
         if missing:
             raise UserError(f"{missing} of {len(entries)} {whose} have no '{key}'.")
         for i, e in enumerate(entries):
-            if not isinstance(e[key], numbers.Real):  # text, null or a list
+            if type(e[key]) is not int and not isinstance(e[key], numbers.Real):  # text, null
                 raise UserError(
                     f"Number {i} of the {whose} has the {key} {e[key]!r:.60}; ids are whole "
                     "numbers, without quotes or brackets."
