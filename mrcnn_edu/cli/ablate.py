@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from rich.console import Console
+
 from mrcnn_edu.ablations.table import DataName, Table
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.cli.common import Device, find_device
-from mrcnn_edu.cli.terminal import say
 from mrcnn_edu.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Ablate:
         from mrcnn_edu.ablations.engine import carry_out, plan
         from mrcnn_edu.ablations.profiles import profile
 
+        console = Console(soft_wrap=True, highlight=False)
         tables = [table(key) for key in self.table] if self.table else list(TABLES)
         size = profile(self.profile)
         names: list[DataName] = list(self.data)
@@ -64,25 +66,27 @@ class Ablate:
             meant = ", ".join(f"table {t.key} on {' and '.join(t.data)}" for t in tables)
             raise UserError(f"Nothing to run on {', '.join(names)}: {meant}. Choose with --data.")
         at_once = self.processes or (4 if self.device != "cpu" else len(os.sched_getaffinity(0)))
-        say(f"{len(found.done)} of {len(found.done) + len(found.left)} runs are done.")
+        console.print(f"{len(found.done)} of {len(found.done) + len(found.left)} runs are done.")
         if found.done and not found.left and not self.render:
-            say("Another folder as --results measures them again.")
+            console.print("Another folder as --results measures them again.")
         if found.left and not self.render:
             budget = seconds(self.budget) if self.budget else None
-            say(_outlook(found, tables, size, names, at_once, self.budget))
+            console.print(_outlook(found, tables, size, names, at_once, self.budget))
             device = find_device(self.device)
             finished = carry_out(
                 found.left, self.results, self.work, device, at_once, budget, self.nuclei,
-                say, found.seconds, found.labels,
+                console.print, found.seconds, found.labels,
             )  # fmt: skip
             more = "; the same command goes on" if finished < len(found.left) else ""
-            say(f"Finished {finished} of {len(found.left)} runs{more}.")
+            console.print(f"Finished {finished} of {len(found.left)} runs{more}.")
         # The page is of all that is there, not of what was asked for this time.
         written = report.write(TABLES, size, get_args(DataName), self.results)
         for path in written:
-            say(f"Wrote {path}")
+            console.print(f"Wrote {path}")
         if not written:
-            say(f"No table yet: {self.results} does not hold two arms of one, profile {size.name}.")
+            console.print(
+                f"No table yet: {self.results} does not hold two arms of one, profile {size.name}."
+            )
 
 
 def _outlook(
