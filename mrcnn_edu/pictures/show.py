@@ -123,6 +123,38 @@ def show_boxes(
             axis.text(x1, y1, text, fontsize=7, va="bottom", bbox=box, clip_on=True)
 
 
+def show_joints(
+    axis: "Axes",
+    joints: Tensor,
+    names: Sequence[str],
+    bones: Sequence[tuple[int, int]],
+    **options: Any,
+) -> None:
+    """Draw people as stick figures: their left in orange, their right in blue, the rest in grey.
+
+    Args:
+        axis: where; its data are image coordinates.
+        joints: [J, 3] or [G, J, 3], (x, y, v); those with v = 0 are left out.
+        names: J of them; `left_` and `right_` at the beginning tell the side.
+        bones: pairs of joints, counted from 1 as COCO's skeletons are.
+        options: for the lines: linewidth, alpha.
+    """
+
+    def paint(*ends: int) -> str:
+        side, *others = {names[i].split("_")[0] for i in ends}
+        return {"left": ORANGE, "right": BLUE}.get(side, "0.6") if not others else "0.6"
+
+    for person in joints.detach().cpu().reshape(-1, len(names), 3).tolist():
+        for a, b in ((a - 1, b - 1) for a, b in bones):
+            if person[a][2] > 0 and person[b][2] > 0:
+                (x1, y1, _), (x2, y2, _) = person[a], person[b]
+                axis.plot([x1, x2], [y1, y2], color=paint(a, b), **{"linewidth": 1.5, **options})
+        seen = [(x, y, paint(i)) for i, (x, y, v) in enumerate(person) if v > 0]
+        if seen:
+            x, y, colours = zip(*seen, strict=True)
+            axis.scatter(x, y, s=9, c=colours, edgecolors="black", linewidths=0.4, zorder=3)
+
+
 def _pixels(image: Tensor | NDArray) -> NDArray:
     """An image as `imshow` wants it: [H, W, 3] or [H, W].
 

@@ -51,6 +51,22 @@ def test_no_boxes_and_one_colour_a_box():
         show.show_boxes(axis, [[0, 0, 1, 1]], colour=[show.BLUE, show.RED])
 
 
+def test_joints_have_the_colour_of_their_side_and_what_is_not_labelled_is_not_drawn():
+    _, axis = plt.subplots()
+    names, bones = ("nose", "left_eye", "left_ear", "right_eye"), [(1, 2), (2, 3), (2, 4), (1, 4)]
+    person = torch.tensor([[5.0, 5, 2], [6, 4, 2], [7, 4, 1], [0, 0, 0]])
+    show.show_joints(axis, torch.stack([person, torch.zeros(4, 3)]), names, bones, linewidth=4)
+    assert [line.get_color() for line in axis.lines] == ["0.6", show.ORANGE]
+    assert axis.lines[1].get_xydata().tolist() == [[6, 4], [7, 4]]
+    assert {line.get_linewidth() for line in axis.lines} == {4}
+    (dots,) = axis.collections
+    assert dots.get_offsets().tolist() == [[5, 5], [6, 4], [7, 4]]
+    blue = torch.tensor([[4.0, 4, 2]]), ("right_eye",), []
+    show.show_joints(axis, *blue)
+    paint = matplotlib.colors.to_hex(axis.collections[1].get_facecolor()[0])
+    assert paint == show.BLUE
+
+
 @pytest.mark.parametrize("image", [torch.zeros(4, 4, 3), torch.zeros(4), np.zeros((3, 4, 4))])
 def test_an_image_of_another_shape_is_refused(image):
     _, axis = plt.subplots()
