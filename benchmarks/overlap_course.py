@@ -21,7 +21,7 @@ from mrcnn_edu.files import write_json
 from mrcnn_edu.weights.checkpoint import load_model, save_model
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-SCENE = 5  # of those at a shift
+SCENE = 9  # of those at a shift
 SHOWN = (0.0, 0.08, 0.2, 0.4, 0.7)
 
 

@@ -62,11 +62,14 @@ class MNCConfig(ModelConfig):
 def mnc_config(config: ModelConfig = TINY_FPN, **changes: object) -> MNCConfig:
     """The MNC on the same backbone, neck and RPN as a Mask R-CNN.
 
+    Without the gradient into boxes: at this size, trained by a recipe of Adam's kind, it moves the
+    RPN's boxes away from the objects (`results/related/mnc_box_gradient_seed0.json`).
+
     Args:
         config: of the Mask R-CNN.
         **changes: other fields.
     """
-    own = {"detection_nms_iou": 0.3, "mask_threshold": 0.4}
+    own = {"detection_nms_iou": 0.3, "mask_threshold": 0.4, "box_gradient": False}
     return MNCConfig(**(dataclasses.asdict(config) | own | changes))
 
 

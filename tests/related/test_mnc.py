@@ -76,7 +76,7 @@ def test_a_gradient_into_a_box_is_kept_within_its_limit(monkeypatch):
     for limit in (BOX_GRADIENT_LIMIT, 1e9):
         monkeypatch.setattr("mrcnn_edu.related.mnc.BOX_GRADIENT_LIMIT", limit)
         torch.manual_seed(0)
-        model = MNC(dataclasses.replace(SMALL, stages=3))
+        model = MNC(dataclasses.replace(SMALL, stages=3, box_gradient=True))
         losses, record = losses_of(model)
         (1e3 * losses["mask"]).backward()
         reached.append(float(record.deltas.grad.abs().max()))

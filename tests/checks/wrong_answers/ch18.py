@@ -254,3 +254,10 @@ OTHER = {
     "check_vote": [equal_votes],
     "check_grown": [largest],
 }
+
+EQUIVALENT = {
+    "check_warp": {
+        "detach().long()": "all samples lie on the map: cutting off decimals is the floor",
+    },
+    "check_vote": {"boxes)[-1] >= 0.5": "of one row the last is the first"},
+}
