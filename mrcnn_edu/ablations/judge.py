@@ -28,6 +28,7 @@ class Judged:
     difference: Difference
     ratio: float | None  # of the two means over the same seeds; None: the second is below 1 AP
     verdict: Verdict
+    complete: bool = True  # all the seeds are there that the profile states beforehand
 
     @property
     def published(self) -> tuple[float, float] | None:
@@ -79,6 +80,8 @@ def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list
 
     Returns:
         one judged effect for each claim with a pair: two arms, one seed, the same kind of device.
+        Until all the seeds are there that the profile states, a claim is undecided by rule: who
+        looks after every seed, and stops where the interval happens to leave 0, finds too much.
     """
     found = collect(table, profile, data, results)
     judged = []
@@ -97,8 +100,14 @@ def judge(table: Table, profile: Profile, data: DataName, results: Path) -> list
             difference = paired_difference(first, second)
             a, b = (statistics.fmean(arm.values()) for arm in (first, second))
             ruling = verdict(difference, effect.smallest, effect.alike, max(a, b))
+            complete = len(common) == profile.seeds_for(table.key)
             ratio = a / b if b >= 1 else None
-            judged.append(Judged(table, data, effect, difference, ratio, ruling))
+            judged.append(
+                Judged(
+                    table, data, effect, difference, ratio,
+                    ruling if complete else "undecided", complete,
+                )
+            )  # fmt: skip
     return judged
 
 

@@ -69,7 +69,41 @@ def markdown(table: Table, profile: Profile, data: DataName, results: Path) -> s
     return "\n".join(lines) + "\n"
 
 
-def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot: str) -> str:
+def coverage(pairs: Sequence[tuple[Table, DataName]], profile: Profile, results: Path) -> str:
+    """Which tables were run with all their seeds, which were begun, and which were not run.
+
+    Args:
+        pairs: tables, and what they are trained on.
+        profile: with how many seeds.
+        results: the folder of the runs' JSON files.
+
+    Returns:
+        one sentence for each of the three; empty where every table was run.
+    """
+    whole, begun, missing = list[str](), list[str](), list[str]()
+    for table, data in pairs:
+        name = f"{table.key} on {data}" if len(table.data) > 1 else table.key
+        made = [set(seeds) for seeds in collect(table, profile, data, results).values()]
+        done, wanted = len(set.intersection(*made)), profile.seeds_for(table.key)
+        if done == wanted:
+            whole.append(name)
+        elif any(made):
+            begun.append(f"{name} ({done} of {wanted} seeds)")
+        else:
+            missing.append(name)
+    found = {"Run with all their seeds": whole, "Begun": begun, "Not run": missing}
+    if not begun and not missing:
+        return ""
+    return " ".join(f"{what}: {', '.join(names)}." for what, names in found.items() if names)
+
+
+def page(
+    texts: Sequence[str],
+    judged: Sequence[Judged],
+    profile: Profile,
+    plot: str,
+    covered: str = "",
+) -> str:
     """All tables on one page, below the plot and what is needed to read it.
 
     Args:
@@ -77,12 +111,16 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
         judged: the effects of all tables, to count the verdicts.
         profile: how large the runs are.
         plot: the name of the forest plot's file, beside the page.
+        covered: which tables there are, from `coverage`.
 
     Returns:
         the page as Markdown.
     """
     counts = Counter(j.verdict for j in judged)
     verdicts = ", ".join(f"{counts[name]} {name}" for name in get_args(Verdict))
+    early = sum(not j.complete for j in judged)
+    if early:
+        verdicts += f" ({early} of them by rule: seeds are missing)"
     t = profile.train
     lines = [
         f"# The paper's tables, profile {profile.name}",
@@ -95,6 +133,8 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
         "standard deviation over seeds.",
         "",
     ]
+    if covered:
+        lines += [covered, ""]
     if judged:
         lines += [
             f"![Forest plot: every claimed difference with its interval]({plot})",
@@ -104,8 +144,9 @@ def page(texts: Sequence[str], judged: Sequence[Judged], profile: Profile, plot:
             'lies otherwise below half of the least difference that matters (the column "matters '
             'from"). That one arm is *like* another is reproduced when the interval lies within ± '
             "that difference (the pale band), not reproduced when it lies wholly outside. All else "
-            f"is undecided, and so is every claim with fewer than {FEWEST} seeds or where neither "
-            f"arm reaches {FLOOR:.0f} AP. Claims of one table share runs, and tables share arms, "
+            f"is undecided, and so is every claim with fewer than {FEWEST} seeds, or before all "
+            "the seeds are there that the profile states, or where neither arm reaches "
+            f"{FLOOR:.0f} AP. Claims of one table share runs, and tables share arms, "
             "so they are not independent; no correction is made for their number.",
             "",
         ]
@@ -132,7 +173,8 @@ def write(
         return []
     judged = [j for t, d in pairs for j in judge(t, profile, d, results)]
     file, plot = results / f"{profile.name}.md", results / f"{profile.name}.svg"
-    write_atomically(file, page(texts, judged, profile, plot.name).encode())
+    text = page(texts, judged, profile, plot.name, coverage(pairs, profile, results))
+    write_atomically(file, text.encode())
     if not judged:
         return [file]
     import matplotlib
