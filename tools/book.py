@@ -157,7 +157,8 @@ def stage(course: list[Chapter]) -> None:
     shutil.copytree(BOOK, SOURCE, ignore=shutil.ignore_patterns("_build", "package.json"))
     vendor(SOURCE / "_assets" / "vendor")
     linked = {*(ROOT / "figures").glob("*.svg"), ROOT / "figures" / "prediction.png"}
-    linked |= {ROOT / "results" / "ablations" / name for name in ("cpu.md", "cpu.svg")}
+    measured = ("cpu.md", "cpu.svg", "calm.md", "calm.svg")
+    linked |= {ROOT / "results" / "ablations" / name for name in measured}
     for chapter in course:
         notebook = nbformat.read(RUNS / chapter.path.name, as_version=4)
         for cell in notebook.cells:

@@ -58,6 +58,30 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     return Difference(len(common), mean, mean - t * error, mean + t * error)
 
 
+def unpaired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+    """The same difference without its pairs: Student's interval of two means.
+
+    Only to be shown beside the paired one. Both arms are taken to scatter alike, so the interval
+    has 2n − 2 degrees of freedom. It is wider where runs with one seed rise and fall together.
+
+    Args:
+        first: seed -> AP.
+        second: the same for the other arm.
+
+    Raises:
+        ValueError: no seed is in both.
+    """
+    paired = paired_difference(first, second)
+    if paired.seeds < 2:
+        return paired
+    common = first.keys() & second.keys()
+    both = sum(statistics.variance([arm[seed] for seed in common]) for arm in (first, second))
+    freedom = 2 * paired.seeds - 2
+    t = T_95[freedom - 1] if freedom <= len(T_95) else 1.96
+    half = t * math.sqrt(both / paired.seeds)
+    return Difference(paired.seeds, paired.mean, paired.mean - half, paired.mean + half)
+
+
 def verdict(
     difference: Difference, smallest: float, alike: bool = False, level: float = math.inf
 ) -> Verdict:

@@ -87,7 +87,7 @@ def coverage(pairs: Sequence[tuple[Table, DataName]], profile: Profile, results:
         done, wanted = len(set.intersection(*made)), profile.seeds_for(table.key)
         if done == wanted:
             whole.append(name)
-        elif any(made):
+        elif done:
             begun.append(f"{name} ({done} of {wanted} seeds)")
         else:
             missing.append(name)

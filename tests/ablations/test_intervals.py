@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mrcnn_edu.ablations.intervals import FLOOR, T_95, Difference, paired_difference, verdict
+from mrcnn_edu.ablations.intervals import (
+    FLOOR,
+    T_95,
+    Difference,
+    paired_difference,
+    unpaired_difference,
+    verdict,
+)
 
 APS = st.floats(0, 100)
 
@@ -85,3 +92,14 @@ def test_arms_that_have_learned_nothing_are_not_compared():
     ):
         assert verdict(difference, 1.0, alike, level=FLOOR) == "reproduced"
         assert verdict(difference, 1.0, alike, level=FLOOR - 0.1) == "undecided"
+
+
+def test_without_pairs_the_interval_is_student_s_of_two_samples():
+    rng = np.random.default_rng(1)
+    for seeds in (2, 3, 5, 9, 16):
+        first, second = (dict(enumerate(rng.normal(30, 3, seeds).tolist())) for _ in "ab")
+        expected = stats.ttest_ind(list(first.values()), list(second.values()), equal_var=True)
+        interval = expected.confidence_interval()
+        found = unpaired_difference(first, second)
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=2e-3)
+    assert unpaired_difference({0: 3.0, 4: 9.0}, {0: 1.0}) == paired_difference({0: 3.0}, {0: 1.0})

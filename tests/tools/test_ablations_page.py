@@ -36,9 +36,10 @@ def test_every_command_parses_and_names_what_there_is(line, monkeypatch):
     assert command.budget is None or seconds(command.budget) > 0
 
 
-def test_the_committed_page_and_plot_say_what_the_files_say(tmp_path):
+@pytest.mark.parametrize("name", ["cpu", "calm"])
+def test_the_committed_page_and_plot_say_what_the_files_say(name, tmp_path):
     """`mrcnn-edu ablate --render` writes both again."""
     for file in RESULTS.glob("*.json"):
         shutil.copy(file, tmp_path)
-    for path in write(TABLES, PROFILES["cpu"], ["shapes", "persons", "nuclei"], tmp_path):
+    for path in write(TABLES, PROFILES[name], ["shapes", "persons", "nuclei"], tmp_path):
         assert path.read_text() == (RESULTS / path.name).read_text(), f"{path.name} is out of date"
