@@ -34,7 +34,7 @@ export function channelsFor(choices, layer, bytes, wanted) {
 // ---------------------------------------------------------------- view
 
 const VIEW = { width: 440, height: 310, left: 50, right: 12, top: 12, bottom: 46 };
-const X = [0.5, 1000];
+const X = [0.2, 1000];
 const Y = [1e9, 4e11];
 const CHANNELS = [16, 32, 64, 128, 256, 512, 1024, 2048];
 const SIDES = [7, 14, 28, 56, 64, 100, 136, 200, 272];
@@ -89,7 +89,7 @@ function render({ model, el }) {
   axes(plot);
   const memory = svg("path", { fill: "none", stroke: "var(--mw-red)", "stroke-width": 2.5 }, plot);
   const compute = svg("path", { fill: "none", stroke: "var(--mw-green)", "stroke-width": 2.5 }, plot);
-  svg("text", { x: xOf(0.62), y: yOf(6.2e10), "font-size": 11, style: "fill:var(--mw-red)", text: "memory roof" }, plot);
+  svg("text", { x: xOf(0.22), y: yOf(6.5e10), "font-size": 11, style: "fill:var(--mw-red)", text: "memory roof" }, plot);
   const peakName = svg("text", { x: xOf(X[1]), "text-anchor": "end", "font-size": 11, style: "fill:var(--mw-green)" }, plot);
   const marks = model.get("dots").map(([name]) => {
     const dot = svg("circle", { r: 3.5, fill: "var(--mw-blue)", "fill-opacity": 0.65 }, plot);
@@ -125,7 +125,7 @@ function render({ model, el }) {
     const ridge = peak / bandwidth;
     set(memory, { d: `M ${xOf(X[0])} ${yOf(X[0] * bandwidth)} L ${xOf(ridge)} ${yOf(peak)}` });
     set(compute, { d: `M ${xOf(ridge)} ${yOf(peak)} H ${xOf(X[1])}` });
-    set(peakName, { y: yOf(peak) - 7, text: `compute roof: ${number(peak / 1e9, 0)} billion/s` });
+    set(peakName, { y: yOf(peak) - 26, text: `compute roof: ${number(peak / 1e9, 0)} billion/s` });
     const way = bytes === 2 ? 2 : model.get("layout") === "channels last" ? 0 : 1;
     model.get("dots").forEach(([, work, numbers, ms], k) => {
       const shown = ms[way] !== null;

@@ -109,7 +109,7 @@ class Roofline(Widget):
 
 def draw_roofs(axis: Axes, machine: Machine) -> None:
     """Both roofs of a machine in a plot of multiply-adds per second against intensity."""
-    ends = (0.5, machine.ridge, 1000.0)
+    ends = (0.2, machine.ridge, 1000.0)
     rates = [min(machine.peak, x * machine.bandwidth) for x in ends]
     axis.plot(ends[:2], rates[:2], color=RED, linewidth=2)
     axis.plot(ends[1:], rates[1:], color=GREEN, linewidth=2)
