@@ -4,12 +4,24 @@ Everything a run leaves behind is written by `write_atomically`: a reader, or a 
 way, never sees half a file.
 """
 
+import errno
 import gc
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+
+def advice(error: OSError) -> str:
+    """What a user can do about a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space and run the same command again"
+    if error.errno == errno.ENOENT:
+        return "Its folder is gone (deleted, renamed, unmounted?)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose a folder that you may write to with --out"
+    return "Free some space, or choose a folder that you may write to with --out"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -20,16 +32,22 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     gone before its text is parsed.
 
     Raises:
-        OSError: there is no such file.
-        json.JSONDecodeError, UnicodeDecodeError: it is not JSON.
+        OSError: it cannot be read.
+        ValueError: it is not JSON, was cut short, or is nested deeper than anything needs.
     """
     content = Path(path).read_bytes()
-    text = content.decode(json.detect_encoding(content), "surrogatepass")
-    del content
     collecting = gc.isenabled()
     gc.disable()
     try:
+        text = content.decode(json.detect_encoding(content), "surrogatepass")
+        del content
         return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deep to be read; is it the right file?") from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
+        raise ValueError(
+            f"{path} is not JSON ({error}); if it was copied or downloaded, do so again"
+        ) from error
     finally:
         if collecting:
             gc.enable()

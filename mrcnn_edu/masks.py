@@ -18,10 +18,12 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from mrcnn_edu import run_lengths
 from mrcnn_edu.kernels import masks as mask_kernels
 
 Dialect = Literal["continuous", "torchvision"]
 Window = tuple[int, int, int, int]  # top, left, height, width, in pixels
+_FARTHEST = 1e9  # px, of a box's side: the kernels count pixels in integers
 
 
 def encode(mask: Tensor) -> dict[str, Any]:
@@ -32,8 +34,9 @@ def encode(mask: Tensor) -> dict[str, Any]:
     """
     if mask.ndim != 2:
         raise ValueError(f"RLE: expected one bitmap [H, W], got shape {list(mask.shape)}.")
-    coco = _pycocotools()
-    return coco.encode(np.asfortranarray((mask.detach().cpu().numpy() != 0).astype(np.uint8)))
+    bitmap = np.asfortranarray((mask.detach().cpu().numpy() != 0).astype(np.uint8))
+    encoded: dict[str, Any] = run_lengths.pycocotools().encode(bitmap)
+    return encoded
 
 
 def decode(rle: dict[str, Any]) -> Tensor:
@@ -44,18 +47,12 @@ def decode(rle: dict[str, Any]) -> Tensor:
     """
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise ValueError(f"RLE: expected a dict with 'size' and 'counts', got {rle!r:.80}.")
-    height, width = rle["size"]
-    if isinstance(rle["counts"], (list, tuple)):
-        runs = np.asarray(rle["counts"], np.int64)
-        if (runs < 0).any() or runs.sum() != height * width:
-            raise ValueError(
-                f"RLE: the runs add up to {runs.sum()}, but the size {height}×{width} has "
-                f"{height * width} pixels."
-            )
-        values = np.arange(len(runs)) % 2  # background first
-        columns = np.repeat(values, runs).astype(np.uint8).reshape(width, height)
-        return torch.from_numpy(columns.T.copy())  # [H, W]
-    return torch.from_numpy(np.ascontiguousarray(_pycocotools().decode(rle)))  # [H, W]
+    size = run_lengths.check_size(rle["size"])
+    try:
+        checked = run_lengths.from_runs(rle["counts"], size)
+    except ValueError as error:
+        raise ValueError(f"RLE: {error}.") from error
+    return torch.from_numpy(run_lengths.decode([checked], size))[0]  # [H, W]
 
 
 def to_runs(mask: Tensor) -> list[int]:
@@ -79,17 +76,15 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int])
     polygons give an empty bitmap. Raises ValueError for a polygon that is not one.
     See Chapter 12.
     """
-    height, width = size
     for i, polygon in enumerate(polygons):
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(
                 f"Polygon {i}: expected x, y of at least three corners, got {len(polygon)} numbers."
             )
     if not len(polygons):
-        return torch.zeros(height, width, dtype=torch.uint8)  # [H, W]
-    coco = _pycocotools()
-    parts = coco.frPyObjects([list(map(float, p)) for p in polygons], height, width)
-    return decode(coco.merge(parts))
+        return torch.zeros(size, dtype=torch.uint8)  # [H, W]
+    rle = run_lengths.from_polygons(polygons, size)
+    return torch.from_numpy(run_lengths.decode([rle], size))[0]  # [H, W]
 
 
 def resize(masks: Tensor, size: Sequence[int], window: Window | None = None) -> Tensor:
@@ -317,18 +312,14 @@ def _paste_arguments(
 
 
 def _finite(boxes: Tensor) -> np.ndarray:
-    """Boxes as a contiguous float32 array [R, 4]; raises ValueError for NaN and infinity."""
+    """Boxes as a contiguous float32 array [R, 4]; raises ValueError for NaN, infinity, 1e9."""
     corners = boxes.detach().float().contiguous().cpu().numpy()  # [R, 4]
     if not np.isfinite(corners).all():
         row = int(np.flatnonzero(~np.isfinite(corners).all(axis=1))[0])
         raise ValueError(f"Masks: box {row} is not finite: {corners[row].tolist()}.")
+    if corners.size and np.abs(corners).max() >= _FARTHEST:
+        row = int(np.abs(corners).max(axis=1).argmax())
+        raise ValueError(
+            f"Masks: box {row} ends {_FARTHEST:.0e} pixels away or more: {corners[row].tolist()}."
+        )
     return corners
-
-
-def _pycocotools() -> Any:
-    """pycocotools.mask, imported on first use: a bare GPU image may come without it."""
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ImportError("COCO masks need pycocotools: pip install pycocotools") from error
-    return mask

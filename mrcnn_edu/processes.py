@@ -60,13 +60,14 @@ def processes(device: str) -> Iterator[Processes]:
         device: "cpu" (gloo) or "cuda" (nccl; each process takes the GPU of its local rank).
 
     Raises:
-        UserError: there are more processes on this machine than GPUs.
+        UserError: there are more processes on this machine than GPUs, or the environment has only
+            a part of what `torchrun` sets.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _number("WORLD_SIZE", 1)
     if world == 1:
         yield Processes(0, 1, device)
         return
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    rank, local_rank = _number("RANK"), _number("LOCAL_RANK")
     if torch.device(device).type == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UserError(
@@ -85,3 +86,15 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes(rank, world, device)
     finally:
         dist.destroy_process_group()
+
+
+def _number(name: str, default: int | None = None) -> int:
+    """A number that `torchrun` has put into the environment."""
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isascii() or not text.isdigit() or (name == "WORLD_SIZE" and int(text) < 1):
+        raise UserError(
+            f"The environment says WORLD_SIZE={os.environ.get('WORLD_SIZE')}, and {name} is "
+            f"{text or 'not set'}: start several processes with torchrun, which sets both, or "
+            "unset WORLD_SIZE to run in one."
+        )
+    return int(text)

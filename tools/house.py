@@ -28,6 +28,7 @@ FLOORS: list[list[Part]] = [
         Part("errors", "what is told to a user as one sentence", "13"),
         Part("files", "files that appear whole or not at all", "13"),
         Part("provenance", "where a measured number comes from", "14"),
+        Part("run_lengths", "polygons and run-lengths, checked before C code reads them", "09, 12"),
         Part("processes", "this process among those that `torchrun` started", "13, 14"),
     ],
     [

@@ -18,8 +18,9 @@ from mrcnn_edu.cli.config import Config
 from mrcnn_edu.cli.data import DataCommand
 from mrcnn_edu.cli.evaluate import Evaluate
 from mrcnn_edu.cli.predict import Predict
+from mrcnn_edu.cli.terminal import print_anything, say
 from mrcnn_edu.cli.train import Quickstart, Train
-from mrcnn_edu.errors import UserError
+from mrcnn_edu.errors import UserError, ran_out_of_memory
 from mrcnn_edu.training.stop import TrainingInterruptedError
 
 
@@ -39,6 +40,9 @@ def command_line(arguments: Sequence[str]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `mrcnn-edu`; exits with 0, 1 (a mistake of the user) or 130 (interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    print_anything()
+    if not arguments:
+        arguments = ["--help"]
     try:
         command: Any = tyro.cli(
             command_line(arguments),
@@ -49,14 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         command.run()
     except TrainingInterruptedError as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
+        say(f"\n{stopped}", error=True)
         sys.exit(130)
     except KeyboardInterrupt:
         print("\nStopped. What was saved before is kept.", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        print(f"mrcnn-edu: {error}", file=sys.stderr)
+        say(f"mrcnn-edu: {error}", error=True)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise  # a bug: its traceback is what helps
+        what = str(error).splitlines()[:1] or ["MemoryError"]
+        say(f"mrcnn-edu: Memory ran out ({what[0]}). Work on fewer or smaller images.", error=True)
         sys.exit(1)
     except OSError as error:
-        print(f"mrcnn-edu: {error}. Check the path, or choose another with --out.", file=sys.stderr)
+        say(f"mrcnn-edu: {error}. Check the path, or choose another with --out.", error=True)
         sys.exit(1)

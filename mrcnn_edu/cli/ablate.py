@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from rich.console import Console
-
 from mrcnn_edu.ablations.table import DataName, Table
 from mrcnn_edu.ablations.tables import TABLES, table
 from mrcnn_edu.cli.common import Device, find_device
+from mrcnn_edu.cli.terminal import say
 from mrcnn_edu.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Ablate:
         from mrcnn_edu.ablations.engine import carry_out, plan
         from mrcnn_edu.ablations.profiles import profile
 
-        console = Console(soft_wrap=True, highlight=False)
         tables = [table(key) for key in self.table] if self.table else list(TABLES)
         size = profile(self.profile)
         names: list[DataName] = list(self.data)
@@ -66,27 +64,25 @@ class Ablate:
             meant = ", ".join(f"table {t.key} on {' and '.join(t.data)}" for t in tables)
             raise UserError(f"Nothing to run on {', '.join(names)}: {meant}. Choose with --data.")
         at_once = self.processes or (4 if self.device != "cpu" else len(os.sched_getaffinity(0)))
-        console.print(f"{len(found.done)} of {len(found.done) + len(found.left)} runs are done.")
+        say(f"{len(found.done)} of {len(found.done) + len(found.left)} runs are done.")
         if found.done and not found.left and not self.render:
-            console.print("Another folder as --results measures them again.")
+            say("Another folder as --results measures them again.")
         if found.left and not self.render:
             budget = seconds(self.budget) if self.budget else None
-            console.print(_outlook(found, tables, size, names, at_once, self.budget))
+            say(_outlook(found, tables, size, names, at_once, self.budget))
             device = find_device(self.device)
             finished = carry_out(
                 found.left, self.results, self.work, device, at_once, budget, self.nuclei,
-                console.print, found.seconds, found.labels,
+                say, found.seconds, found.labels,
             )  # fmt: skip
             more = "; the same command goes on" if finished < len(found.left) else ""
-            console.print(f"Finished {finished} of {len(found.left)} runs{more}.")
+            say(f"Finished {finished} of {len(found.left)} runs{more}.")
         # The page is of all that is there, not of what was asked for this time.
         written = report.write(TABLES, size, get_args(DataName), self.results)
         for path in written:
-            console.print(f"Wrote {path}")
+            say(f"Wrote {path}")
         if not written:
-            console.print(
-                f"No table yet: {self.results} does not hold two arms of one, profile {size.name}."
-            )
+            say(f"No table yet: {self.results} does not hold two arms of one, profile {size.name}.")
 
 
 def _outlook(

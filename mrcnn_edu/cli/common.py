@@ -33,8 +33,17 @@ def find_device(name: str) -> str:
         kind = torch.device(name).type
     except RuntimeError as error:
         raise UserError(f"There is no device {name!r}; use cpu, cuda or cuda:1.") from error
+    if kind not in ("cpu", "cuda"):
+        raise UserError(
+            f"The device {name!r} is not one that this library runs on; use cpu, cuda or cuda:1."
+        )
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("PyTorch finds no CUDA GPU here. Leave --device out to run on the CPU.")
+    if kind == "cuda" and (torch.device(name).index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"There is no device {name!r}: PyTorch finds {torch.cuda.device_count()} GPUs, which "
+            "count from cuda:0."
+        )
     return name
 
 
@@ -46,6 +55,8 @@ class Data:
     """Folder of images; leave it out for Shapes."""
     annotations: Path | None = None
     """COCO instances JSON that belongs to the images."""
+    skip_bad_annotations: bool = False
+    """Leave single annotations out whose fields or outlines are wrong, instead of refusing."""
 
     def load(self, split: Literal["train", "val"]) -> "Dataset":
         """Return the data set; without paths the default Shapes set of `split`."""
@@ -57,4 +68,4 @@ class Data:
         if self.images is None or self.annotations is None:
             raise UserError("Give both --images and --annotations, or neither (Shapes).")
         with mistakes_of_the_user():
-            return CocoDataset(self.images, self.annotations)
+            return CocoDataset(self.images, self.annotations, skip_broken=self.skip_bad_annotations)

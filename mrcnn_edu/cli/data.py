@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, mistakes_of_the_user
+from mrcnn_edu.cli.terminal import say
 from mrcnn_edu.data.shapes_config import ShapesConfig
 from mrcnn_edu.errors import UserError
 
@@ -21,6 +21,7 @@ class WriteShapes:
     count: int = 1500
     """Images to generate."""
     seed: int = 1
+    """Of the pictures; another number gives others."""
     split: str = "train"
     """Name of the split; an existing one is never overwritten."""
     shapes: tyro.conf.OmitArgPrefixes[ShapesConfig] = field(default_factory=ShapesConfig)
@@ -31,7 +32,7 @@ class WriteShapes:
 
         with mistakes_of_the_user():
             path = write_coco(generate(self.shapes, self.count, self.seed), self.out, self.split)
-        Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
+        say(f"Wrote {self.count} images and {path}")
 
 
 @dataclass
@@ -48,7 +49,9 @@ class CheckData:
 
         with mistakes_of_the_user():
             summary = check_dataset(self.data.load("train"), self.max_images or None)
-        Console().print(str(summary))
+        say(str(summary))
+        if summary.problems:
+            raise UserError(f"{len(summary.problems)} problems, the first of them listed above.")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class ConvertNuclei:
     source: Path
     """stage1_train.zip, or the folder it was unpacked to."""
     out: Path
+    """Folder for train/, val/ and their annotations."""
 
     def run(self) -> None:
         """Run the command."""
@@ -65,7 +69,7 @@ class ConvertNuclei:
 
         with mistakes_of_the_user():
             paths = convert_nuclei(self.source, self.out)
-        Console().print(f"Wrote {' and '.join(map(str, paths))}", soft_wrap=True)
+        say(f"Wrote {' and '.join(map(str, paths))}")
 
 
 @dataclass
@@ -83,7 +87,7 @@ class CheckCoco:
 
         with mistakes_of_the_user():
             report = check_coco(self.check, hash_archives=self.md5)
-        Console().print(str(report), highlight=False, markup=False, soft_wrap=True)
+        say(str(report))
         if not report.complete:
             raise UserError(f"{len(report.problems)} problems in {self.check}, listed above.")
 
@@ -97,6 +101,7 @@ class WriteRehearsal:
     count: int = 1000
     """Images to generate; about 0.17 MB each."""
     seed: int = 0
+    """Of the pictures; another number gives others."""
     split: str = "train"
     """Name of the split; an existing one is never overwritten."""
 
@@ -106,7 +111,7 @@ class WriteRehearsal:
 
         with mistakes_of_the_user():
             path = write_rehearsal(self.out, self.count, self.seed, self.split)
-        Console().print(f"Wrote {self.count} images and {path}", soft_wrap=True)
+        say(f"Wrote {self.count} images and {path}")
 
 
 @dataclass

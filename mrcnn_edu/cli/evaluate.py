@@ -1,16 +1,15 @@
 """`mrcnn-edu evaluate`: a checkpoint, or a file of results, measured on a data set."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device, mistakes_of_the_user
+from mrcnn_edu.cli.terminal import say, show
 from mrcnn_edu.cli.trained import Trained
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.files import read_json
@@ -55,7 +54,7 @@ class Evaluate:
             self.out.mkdir(parents=True, exist_ok=True)  # a bad folder fails now, not in the end
         if self.results is not None:
             dataset = self._data_for_results()
-            self._report(dataset, read_results(self.results), Console())
+            self._report(dataset, read_results(self.results))
             return
         from mrcnn_edu.evaluation.detect import coco_results
         from mrcnn_edu.processes import processes
@@ -71,16 +70,20 @@ class Evaluate:
             with mistakes_of_the_user():  # an image that cannot be read
                 results = coco_results(model, dataset, self.batch_size, folder=self.out)
             if group.first:
-                self._report(dataset, results, Console())
+                self._report(dataset, results)
 
-    def _report(self, dataset: "Dataset", results: list[dict[str, Any]], console: Console) -> None:
+    def _report(self, dataset: "Dataset", results: list[dict[str, Any]]) -> None:
         """Print the numbers; write everything, and pictures where there are images."""
+        from mrcnn_edu.data.coco import BROKEN
         from mrcnn_edu.evaluation import report as reports
 
+        for reason, count in dataset.left_out.items():
+            if reason.startswith(BROKEN):  # crowd regions are left out of training alone
+                say(f"Left out of the ground truth: {count} {reason}")
         truth = dataset.ground_truth()
         report = reports.make_report(truth, results, self.max_detections)
-        console.print(reports.summary_table(report))
-        console.print(reports.error_table(report))
+        show(reports.summary_table(report))
+        show(reports.error_table(report))
         if self.out is not None:
             reports.save_report(self.out, report)
             if not _without_images(dataset):
@@ -88,7 +91,7 @@ class Evaluate:
                 with mistakes_of_the_user():
                     path = self.out / reports.PICTURES_FILE
                     reports.save_pictures(path, dataset, results, chosen)
-            console.print(f"Everything is in [bold]{self.out}/[/].", soft_wrap=True)
+            say(f"Everything is in {self.out}/.")
 
     def _data_for_results(self) -> "Dataset":
         """The data set; with annotations alone, one that has no images."""
@@ -98,7 +101,8 @@ class Evaluate:
             return self.data.load("val")
         with mistakes_of_the_user():
             truth = _read_json(self.data.annotations, "annotations")
-            return CocoFormatDataset(truth, str(self.data.annotations))
+            skip = self.data.skip_bad_annotations
+            return CocoFormatDataset(truth, str(self.data.annotations), skip_broken=skip)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -120,12 +124,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 def _read_json(path: Path, what: str) -> Any:
     if not path.is_file():
         raise UserError(f"There is no file {path} with {what}.")
-    try:
+    with mistakes_of_the_user():
         return read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not JSON ({error}); if it was copied or downloaded, do so again."
-        ) from error
 
 
 def _without_images(dataset: "Dataset") -> bool:
@@ -139,9 +139,17 @@ def _check_classes(names: Sequence[str], dataset: "Dataset") -> None:
 
     if unnamed(names) and len(names) == dataset.num_classes:
         return  # weights of another code base, which do not say what their classes are
-    if list(names) != list(dataset.class_names):
+    if list(names) == list(dataset.class_names):
+        return
+    if sorted(names) == sorted(dataset.class_names):
         raise UserError(
-            f"The checkpoint knows {len(names)} classes ({', '.join(names[:4])} …), the data set "
-            f"{dataset.num_classes} ({', '.join(dataset.class_names[:4])} …). Evaluate on the data "
-            "set the model was trained for: give --images and --annotations."
+            f"The data set has the checkpoint's {len(names)} classes in another order: the "
+            f"checkpoint counts {', '.join(names[:4])} …, the data set "
+            f"{', '.join(dataset.class_names[:4])} …, in the order of the ids of its categories. "
+            "Give the categories the ids that they had in training."
         )
+    raise UserError(
+        f"The checkpoint knows {len(names)} classes ({', '.join(names[:4])} …), the data set "
+        f"{dataset.num_classes} ({', '.join(dataset.class_names[:4])} …). Evaluate on the data "
+        "set the model was trained for: give --images and --annotations."
+    )

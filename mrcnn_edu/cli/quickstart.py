@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from mrcnn_edu.cli.terminal import say, show
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.data.shapes import ShapesDataset, default_sets
 from mrcnn_edu.errors import UserError
@@ -53,22 +53,20 @@ def quickstart(
     Raises:
         UserError: see `mrcnn_edu.training.train.train`.
     """
-    console = Console()
     start = time.perf_counter()
-    console.print("[bold]1/4[/] Generating Shapes: 1,500 training and 200 validation images …")
+    say("1/4 Generating Shapes: 1,500 training and 200 validation images …")
     training_set, validation_set = (ShapesDataset(s) for s in default_sets())
     generated = time.perf_counter()
-    console.print(
-        "[bold]2/4[/] Training from scratch. Ctrl-C stops and saves; the same command goes on."
-    )
-    write_config(folder / "config.json", model_config, train_config)
+    say("2/4 Training from scratch. Ctrl-C stops and saves; the same command goes on.")
     model = train(model_config, train_config, training_set, folder)
+    # Not before: until training has the folder's lock, another run may be at work there.
+    write_config(folder / "config.json", model_config, train_config)
     trained = time.perf_counter()
-    console.print("[bold]3/4[/] Evaluating on 200 images the model has not seen …")
+    say("3/4 Evaluating on 200 images the model has not seen …")
     results = coco_results(model, validation_set, batch_size=8)
     metrics = measure(validation_set, results, model_config)
     evaluated = time.perf_counter()
-    console.print("[bold]4/4[/] Drawing …")
+    say("4/4 Drawing …")
     write_json(folder / "detections.json", results)
     save_examples(folder / "detections.png", model, validation_set, range(6), scale=3)
     lines = read_metrics(folder / STEP_LOG)
@@ -80,18 +78,18 @@ def quickstart(
         "this_run": round(time.perf_counter() - start, 1),
     }
     write_json(folder / "summary.json", {**metrics, "seconds": seconds})
-    console.print(metrics_table(metrics, f"Shapes, {len(validation_set)} unseen images"))
+    show(metrics_table(metrics, f"Shapes, {len(validation_set)} unseen images"))
     minutes = seconds["this_run"] / 60
-    console.print(f"{minutes:.1f} minutes. Everything is in [bold]{folder}/[/]; look at ", end="")
-    console.print(f"{folder / 'detections.png'} first.\n\nThree things to try next:")
+    say(
+        f"{minutes:.1f} minutes. Everything is in {folder}/; look at {folder / 'detections.png'} "
+        "first.\n\nThree things to try next:"
+    )
     command = _command()
-    console.print(
+    say(
         f"  {command} predict PICTURE.jpg --checkpoint {folder}   # on your own picture\n"
         f"  {command} train --steps {2 * train_config.steps} --out runs/longer"
         "   # what are twice the steps worth?\n"
-        f"  {command} data check --images DIR --annotations FILE.json   # your own data set",
-        highlight=False,
-        soft_wrap=True,
+        f"  {command} data check --images DIR --annotations FILE.json   # your own data set"
     )
     return {**metrics, "seconds": seconds}
 

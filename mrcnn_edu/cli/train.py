@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
 
 from mrcnn_edu.cli.common import Data, Device, find_device
+from mrcnn_edu.cli.terminal import say
 from mrcnn_edu.config import ModelConfig
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.presets import Dialect, preset
@@ -87,6 +87,11 @@ class Train:
         dataset = self.data.load("train")
         config = dataclasses.replace(config, num_classes=dataset.num_classes)
         if self.short_side is not None:
+            if not 0 <= self.short_side <= 16_384:
+                raise UserError(
+                    f"--short-side is {self.short_side}; it is a number of pixels, or 0 to take "
+                    "images as they are."
+                )
             # The longer side may grow in COCO's proportion, 800 to 1333.
             long_side = max(config.long_side, round(self.short_side * 1333 / 800))
             config = dataclasses.replace(config, short_side=self.short_side, long_side=long_side)
@@ -164,5 +169,5 @@ class Train:
 
 def _say(text: str) -> None:
     """Print, in the first process only."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        Console().print(text, highlight=False, soft_wrap=True)
+    if os.environ.get("RANK", "0") == "0":
+        say(text)

@@ -26,7 +26,7 @@ def evaluate_files(
 
     Raises:
         UserError: as `evaluate`.
-        OSError, json.JSONDecodeError: there is no such file, or it is not JSON.
+        OSError, ValueError: there is no such file, or it is not JSON.
     """
     ground_truth, found = read_json(truth), read_json(results)
     return {kind: evaluate(ground_truth, found, kind) for kind in kinds}

@@ -9,6 +9,7 @@ run lengths, all in one buffer of characters. Format: cocodataset.org, "Data for
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrcnn_edu import run_lengths
 from mrcnn_edu.coco_ap import overlap_kernels
 from mrcnn_edu.data.skeleton import COCO_SIGMAS, sigmas_of
 from mrcnn_edu.errors import UserError
@@ -111,7 +113,13 @@ def load_truth(
     index = Index(image_ids, category_ids, sizes)
     annotations = ground_truth["annotations"]
     check_ids(annotations, index, "annotations")
+    field, name = FIELD[iou_type]
     for a in annotations:
+        if field not in a and iou_type != "keypoints":  # joints that nobody has marked are none
+            raise UserError(
+                f"Annotation {a.get('id')} of image id {a['image_id']} has no '{field}', so its "
+                f"{name} cannot be measured."
+            )
         if "area" not in a:
             raise UserError(
                 f"Annotation {a.get('id')} of image id {a['image_id']} has no 'area', which "
@@ -119,7 +127,7 @@ def load_truth(
                 "mrcnn_edu.data.coco.CocoDataset, whose ground_truth() completes it."
             )
     image, label = _positions(annotations, index)
-    crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_)
+    crowd = _numbers([a.get("iscrowd", 0) for a in annotations], (), "iscrowd", annotations) != 0
     ignore, runs, keypoints = crowd, None, None
     if iou_type == "segm":
         runs = _runs(annotations, image, index, "annotation")
@@ -128,7 +136,7 @@ def load_truth(
         labelled = (keypoints[:, :, 2] > 0).sum(axis=1)
         stated = [a.get("num_keypoints", n) for a, n in zip(annotations, labelled, strict=True)]
         ignore = crowd | (np.array(stated, np.int64) == 0)
-    area = np.array([a["area"] for a in annotations], np.float64)
+    area = _numbers([a["area"] for a in annotations], (), "area", annotations)
     score = np.zeros(len(annotations))
     boxes = np.zeros((len(annotations), 4))
     if iou_type != "segm":
@@ -202,6 +210,12 @@ def check_ids(entries: Sequence[dict[str, Any]], index: Index, whose: str) -> No
         missing = sum(key not in e for e in entries)
         if missing:
             raise UserError(f"{missing} of {len(entries)} {whose} have no '{key}'.")
+        for i, e in enumerate(entries):
+            if type(e[key]) is not int and not isinstance(e[key], numbers.Real):  # text, null
+                raise UserError(
+                    f"Number {i} of the {whose} has the {key} {e[key]!r:.60}; ids are whole "
+                    "numbers, without quotes or brackets."
+                )
         unknown = sorted({e[key] for e in entries} - set(known))
         if unknown:
             raise UserError(
@@ -229,7 +243,10 @@ def _numbers(
     if not values:
         return np.zeros((0, *shape))
     try:
-        array = np.array(values, np.float64).reshape(len(values), *shape)
+        given = np.array(values)
+        if given.dtype.kind not in "biuf":  # NumPy would read numbers out of text
+            raise TypeError(f"for example {values[0]!r:.60}")
+        array = given.astype(np.float64).reshape(len(values), *shape)
     except (TypeError, ValueError) as error:
         raise UserError(f"A {name} does not have {math.prod(shape)} numbers ({error}).") from error
     broken = np.flatnonzero(~np.isfinite(array).reshape(len(values), -1).all(axis=1))
@@ -260,21 +277,21 @@ def _keypoints(entries: Sequence[dict[str, Any]], joints: int, whose: str) -> Fl
 
 def _runs(entries: Sequence[dict[str, Any]], image: Ints, index: Index, whose: str) -> Runs:
     """The masks of all entries as one buffer, checked: each has as many pixels as its image."""
-    from mrcnn_edu.data.coco import segmentation_to_rle  # pycocotools, which not all need
-
     sizes = index.sizes[image]  # [n, 2]
     rles = []
     for e, size in zip(entries, sizes.tolist(), strict=True):
         rle = e["segmentation"]
         counts = rle.get("counts") if isinstance(rle, dict) else None
-        if not isinstance(counts, str | bytes) or list(rle.get("size", ())) != size:
+        # COCO's own form is read by the kernel below; everything else goes through the gate.
+        packed = isinstance(counts, bytes) or (isinstance(counts, str) and counts.isascii())
+        if not packed or rle.get("size") not in (size, tuple(size)):
             try:
-                counts = segmentation_to_rle(rle, *size)["counts"]
+                counts = run_lengths.to_rle(rle, *size)["counts"]
             except ValueError as error:
                 raise UserError(
                     f"The mask of one {whose} of image id {e['image_id']}: {error}."
                 ) from error
-        rles.append(counts.encode("ascii") if isinstance(counts, str) else counts)
+        rles.append(counts if isinstance(counts, bytes) else str(counts).encode("ascii"))
     chars = np.frombuffer(b"".join(rles), np.uint8)
     ends = np.cumsum([len(r) for r in rles], dtype=np.int64)
     count, area, total = overlap_kernels.measure_runs(chars, ends)

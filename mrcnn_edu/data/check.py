@@ -7,12 +7,16 @@ another size. Cheap enough for every image of a training run. Chapter 12.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from mrcnn_edu.boxes import area as box_areas
 from mrcnn_edu.data.dataset import Dataset
+from mrcnn_edu.masks import areas as mask_areas
+from mrcnn_edu.masks import to_boxes
 
 _DTYPES = {"boxes": torch.float32, "labels": torch.int64, "masks": torch.uint8}
 _SMALL, _LARGE = 32**2, 96**2  # COCO's limits of "small" and "large", square pixels
@@ -20,7 +24,11 @@ _TOLERANCE = 1e-3  # px, of boxes at the image's border
 
 
 def check_target(
-    image: Tensor, target: dict[str, Tensor], num_classes: int, where: str = ""
+    image: Tensor,
+    target: dict[str, Tensor],
+    num_classes: int,
+    where: str = "",
+    has_masks: bool = True,
 ) -> None:
     """Raise ValueError unless `target` is a valid target of `image`.
 
@@ -32,6 +40,7 @@ def check_target(
         num_classes: labels lie in 1..num_classes.
         where: names the image in the message, such as "image id 7 of instances.json"; when it is
             empty the target's image_id does.
+        has_masks: False where the data set has boxes alone, and its targets no masks.
 
     Raises:
         ValueError: naming the first thing that is wrong, and its object.
@@ -39,7 +48,8 @@ def check_target(
     try:
         _check_boxes(image, target)
         _check_labels(target, num_classes)
-        _check_masks(image, target)
+        if has_masks:
+            _check_masks(image, target)
         _check_keypoints(target)
     except _Problem as problem:
         if not where and isinstance(target.get("image_id"), Tensor):
@@ -138,21 +148,20 @@ def _check_masks(image: Tensor, target: dict[str, Tensor]) -> None:
     rows = masks.amax(dim=2)  # [G, H]: one pass over all pixels, the rest is small
     if int(rows.max()) > 1:
         raise _Problem(f"masks hold {int(rows.max())}; they must be 0 or 1: use (mask > 0)")
-    used = rows.to(torch.bool)
-    top = used.to(torch.uint8).argmax(dim=1).tolist()
-    bottom = (height - used.flip(1).to(torch.uint8).argmax(dim=1)).tolist()
-    filled = used.any(dim=1).tolist()
-    for i, (_, y1, _, y2) in enumerate(boxes.tolist()):
-        if not filled[i]:
+    extents = to_boxes(masks).tolist()
+    for i, (box, extent) in enumerate(zip(boxes.tolist(), extents, strict=True)):
+        if extent[2] <= extent[0]:
             raise _Problem(f"the mask of object {i} is empty; leave the object out")
-        shared = min(y2, bottom[i]) - max(y1, top[i])
-        longest = max(y2 - y1, bottom[i] - top[i])
-        if shared < longest / 2 - 2:
-            raise _Problem(
-                f"mask and box of object {i} do not belong together: the mask fills rows "
-                f"{top[i]}..{bottom[i]}, the box {y1:g}..{y2:g}; are both in the same order, and "
-                "is the box [x1, y1, x2, y2]?"
-            )
+        for name, low, high in (("rows", 1, 3), ("columns", 0, 2)):
+            shared = min(box[high], extent[high]) - max(box[low], extent[low])
+            longest = max(box[high] - box[low], extent[high] - extent[low])
+            if shared < longest / 2 - 2:
+                raise _Problem(
+                    f"mask and box of object {i} do not belong together: the mask fills {name} "
+                    f"{extent[low]:.0f}..{extent[high]:.0f}, the box "
+                    f"{box[low]:g}..{box[high]:g}; are both in the same order, and is the box "
+                    "[x1, y1, x2, y2]?"
+                )
 
 
 def _check_keypoints(target: dict[str, Tensor]) -> None:
@@ -176,7 +185,10 @@ def _check_keypoints(target: dict[str, Tensor]) -> None:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What `check_dataset` found. `problems` holds one sentence an image that is not valid."""
+    """What `check_dataset` found. `problems` holds one sentence an image that is not valid.
+
+    `left_out` counts by reason what the file has and no target holds.
+    """
 
     images: int
     images_without_objects: int
@@ -188,6 +200,7 @@ class DatasetSummary:
     smallest_image: tuple[int, int]
     largest_image: tuple[int, int]
     problems: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         classes = ", ".join(f"{name} {count}" for name, count in self.objects_per_class.items())
@@ -199,16 +212,23 @@ class DatasetSummary:
             f"objects by area: {self.small} small (< 32²), {self.medium} medium, "
             f"{self.large} large (≥ 96²)",
             f"objects by class: {classes}",
+            *describe_left_out(self.left_out),
             f"{len(self.problems)} problems" + "".join(f"\n  {p}" for p in self.problems[:10]),
         ]
         return "\n".join(lines)
 
 
+def describe_left_out(counts: Mapping[str, int]) -> list[str]:
+    """A line that says what no target holds, and why; none where nothing is left out."""
+    listed = "; ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    return [f"left out of the targets: {listed}"] if listed else []
+
+
 def check_dataset(dataset: Dataset, max_images: int | None = None) -> DatasetSummary:
     """Checks the first `max_images` images (all, if None) and counts what is in them.
 
-    A broken target or file does not stop it: its sentence is collected. Raises ValueError when
-    the data set is empty. Chapter 12.
+    A broken target or file does not stop it: its sentence is collected. A set in which nothing at
+    all is annotated is a problem too. Raises ValueError when the data set is empty. Chapter 12.
     """
     count = len(dataset) if max_images is None else min(len(dataset), max_images)
     if count == 0:
@@ -217,18 +237,26 @@ def check_dataset(dataset: Dataset, max_images: int | None = None) -> DatasetSum
     sizes: list[tuple[int, int]] = []
     areas: list[float] = []
     problems: list[str] = []
-    empty = 0
+    empty = pixelless = 0
     for i in range(count):
         try:
             image, target = dataset[i]
-            check_target(image, target, dataset.num_classes, where=f"item {i}")
+            check_target(image, target, dataset.num_classes, f"item {i}", dataset.has_masks)
         except (ValueError, OSError) as problem:
             problems.append(str(problem))
             continue
         sizes.append((image.shape[1], image.shape[2]))
         labels.update(target["labels"].tolist())
-        areas += target["masks"].sum(dim=(1, 2)).tolist()
+        areas += _areas(target)
         empty += len(target["labels"]) == 0
+        expected = dataset.count_objects(i)
+        pixelless += 0 if expected is None else expected - len(target["labels"])
+    left_out = {**dataset.left_out, "masks without a pixel": pixelless}
+    if not areas and not problems and count == len(dataset):
+        problems.append(
+            "no image has an object to learn from"
+            + "".join(f"; {line}" for line in describe_left_out(left_out))
+        )
     small, large = sum(a < _SMALL for a in areas), sum(a >= _LARGE for a in areas)
     by_area = sorted(sizes, key=lambda size: size[0] * size[1]) or [(0, 0)]
     return DatasetSummary(
@@ -242,4 +270,12 @@ def check_dataset(dataset: Dataset, max_images: int | None = None) -> DatasetSum
         smallest_image=by_area[0],
         largest_image=by_area[-1],
         problems=problems,
+        left_out={reason: n for reason, n in left_out.items() if n},
     )
+
+
+def _areas(target: dict[str, Tensor]) -> list[float]:
+    """Pixels of each object's mask; where there are boxes alone, of its box."""
+    if "masks" in target:
+        return mask_areas(target["masks"]).tolist()
+    return box_areas(target["boxes"]).tolist()

@@ -10,28 +10,30 @@ the package counts 1..K, in the order of the ids, with 0 for background.
 Format: cocodataset.org, "Data format". Chapter 12.
 """
 
-import json
 import os
+from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from pycocotools import mask as rle_ops
 from torch import Tensor
 
+from mrcnn_edu import run_lengths
+from mrcnn_edu.data.coco_types import typed
 from mrcnn_edu.data.dataset import Categories, Dataset, Target
 from mrcnn_edu.data.jpeg import plain_size
 from mrcnn_edu.data.packed import PackedList
+from mrcnn_edu.data.pixels import read_bytes, read_rgb
 from mrcnn_edu.data.skeleton import Skeletons
+from mrcnn_edu.files import read_json
 
-_REQUIRED = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "segmentation"),
-    "categories": ("id", "name"),
-}
+__all__ = ["CocoDataset", "CocoFormatDataset", "read_rgb", "segmentation_to_rle"]
+
+_CROWD = "crowd regions, which hold many objects"
+BROKEN = "broken annotations"
+_NO_BOX = "boxes without area in their image"
 
 
 def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
@@ -47,17 +49,7 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
     Raises:
         ValueError: it is something else, or an RLE of another size.
     """
-    if isinstance(segmentation, list) and segmentation:
-        if all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
-            return rle_ops.merge(rle_ops.frPyObjects(segmentation, height, width))
-        raise ValueError("a polygon needs an even number of coordinates, six or more")
-    if isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(f"RLE of size {segmentation['size']}, image [{height}, {width}]")
-        if isinstance(segmentation["counts"], list):
-            return rle_ops.frPyObjects(segmentation, height, width)
-        return segmentation
-    raise ValueError("segmentation is neither a list of polygons nor an RLE with size and counts")
+    return run_lengths.to_rle(segmentation, height, width)
 
 
 class CocoFormatDataset(Dataset):
@@ -69,15 +61,23 @@ class CocoFormatDataset(Dataset):
     `keep_crowd`: whether crowd regions are among the targets, marked `iscrowd` 1. Training leaves
     them out, as the paper's code does; the evaluator reads them from `ground_truth()` anyway.
 
-    Images without objects are kept. Objects without area, box or mask, are left out.
-    Raises ValueError when the dictionary is not COCO, naming the key that is missing.
+    `skip_broken`: whether annotations whose fields or outlines are wrong are left out, instead of
+    refusing the file.
+
+    Images without objects are kept. Objects without area, box or mask, are left out; `left_out`
+    counts what is, by reason, as far as it is known without decoding a mask. Where no annotation
+    has an outline the set has boxes alone, and targets no masks. Raises ValueError when the
+    dictionary is not COCO, naming entry, field and value.
     """
 
-    def __init__(self, ground_truth: Any, name: str, keep_crowd: bool = False) -> None:
-        _check_coco(ground_truth, name)
+    def __init__(
+        self, ground_truth: Any, name: str, keep_crowd: bool = False, skip_broken: bool = False
+    ) -> None:
+        checked = typed(ground_truth, name, skip_broken)
         self.name = name
         self.keep_crowd = keep_crowd
-        categories = sorted(ground_truth["categories"], key=lambda c: c["id"])
+        self.has_masks = checked.has_masks
+        categories = sorted(checked.categories, key=lambda c: c["id"])
         self.categories = Categories(
             tuple(c["id"] for c in categories), tuple(c["name"] for c in categories)
         )
@@ -87,12 +87,14 @@ class CocoFormatDataset(Dataset):
         self.keypoint_labels = self._skeletons.labels
         self._label_of = {category: k + 1 for k, category in enumerate(self.categories.ids)}
         self._head = {k: v for k, v in ground_truth.items() if k not in ("images", "annotations")}
-        self.images: list[dict[str, Any]] = sorted(ground_truth["images"], key=lambda i: i["id"])
+        self._head["categories"] = checked.categories
+        self.images: list[dict[str, Any]] = sorted(checked.images, key=lambda i: i["id"])
         self.image_ids: list[int] = [image["id"] for image in self.images]
         by_image: dict[int, list[dict[str, Any]]] = {i: [] for i in self.image_ids}
-        for a in ground_truth["annotations"]:
+        for a in checked.annotations:
             by_image[a["image_id"]].append(a)
         self._packed = PackedList(by_image[i] for i in self.image_ids)
+        self.left_out = self._count_left_out(by_image, checked.broken)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """(image uint8 [3, H, W], target). The objects' masks are decoded here, not before."""
@@ -114,7 +116,31 @@ class CocoFormatDataset(Dataset):
 
     def has_objects(self, index: int) -> bool:
         """Whether anything in the image is annotated, crowd regions apart."""
-        return any(not a.get("iscrowd", 0) for a in self.annotations(index))
+        return self.count_objects(index) > 0
+
+    def count_objects(self, index: int) -> int:
+        """How many objects the image's target holds, but for masks without a pixel."""
+        size = self.image_size(index)
+        return sum(self._reason(a, *size) is None for a in self.annotations(index))
+
+    def _reason(self, annotation: dict[str, Any], height: int, width: int) -> str | None:
+        """Why an object is not among the targets, if that is known without its mask."""
+        if annotation.get("iscrowd", 0) and not self.keep_crowd:
+            return _CROWD
+        x1, y1, x2, y2 = _clipped(annotation["bbox"], height, width)
+        return None if x2 > x1 and y2 > y1 else _NO_BOX
+
+    def _count_left_out(
+        self, by_image: dict[int, list[dict[str, Any]]], broken: list[str]
+    ) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for image in self.images:
+            size = image["height"], image["width"]
+            reasons = (self._reason(a, *size) for a in by_image[image["id"]])
+            found.update(r for r in reasons if r is not None)
+        if broken:
+            found[f"{BROKEN} (the first: {broken[0]})"] = len(broken)
+        return dict(found)
 
     def to_label(self, category_id: int) -> int:
         """The label in 1..K of a category id of the file. Raises ValueError if it has none."""
@@ -134,9 +160,7 @@ class CocoFormatDataset(Dataset):
         that are labelled.
         """
         if "area" not in annotation:
-            image = self.images[index]
-            rle = segmentation_to_rle(annotation["segmentation"], image["height"], image["width"])
-            annotation["area"] = float(rle_ops.area(rle))
+            annotation["area"] = self._area(annotation, index)
         annotation.setdefault("iscrowd", 0)
         if self.num_keypoints:
             points = annotation["keypoints"] = self._points(annotation)
@@ -159,32 +183,25 @@ class CocoFormatDataset(Dataset):
         h, w = image["height"], image["width"]
         kept, boxes, rles = [], [], []
         for a in self.annotations(index):
-            if a.get("iscrowd", 0) and not self.keep_crowd:
+            if self._reason(a, h, w) is not None:
                 continue
-            x, y, box_w, box_h = a["bbox"]
-            box = [max(x, 0.0), max(y, 0.0), min(x + box_w, w), min(y + box_h, h)]  # xywh -> xyxy
-            try:
-                rle = segmentation_to_rle(a["segmentation"], h, w)
-            except ValueError as error:
-                where = f"{self.name}: annotation {a['id']} of image id {image['id']}"
-                raise ValueError(f"{where}: {error}") from error
-            area = float(rle_ops.area(rle))
-            if box[2] > box[0] and box[3] > box[1] and area > 0:
+            rle = self._rle(a, index) if self.has_masks else None
+            area = float(run_lengths.area(rle)) if rle else a["bbox"][2] * a["bbox"][3]
+            if area > 0:
                 kept.append({"area": area, "iscrowd": 0, **a})
-                boxes.append(box)
+                boxes.append(_clipped(a["bbox"], h, w))
                 rles.append(rle)
-        masks = torch.zeros((0, h, w), dtype=torch.uint8)  # [G, H, W]
-        if rles:  # pycocotools gives [H, W, G], columns first
-            masks = torch.from_numpy(np.ascontiguousarray(rle_ops.decode(rles).transpose(2, 0, 1)))
         labels = [self._label_of[a["category_id"]] for a in kept]
         target = {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),  # [G, 4]
             "labels": torch.tensor(labels, dtype=torch.int64),  # [G]
-            "masks": masks,
             "area": torch.tensor([a["area"] for a in kept], dtype=torch.float32),
             "iscrowd": torch.tensor([a["iscrowd"] for a in kept], dtype=torch.int64),
             "image_id": torch.tensor(image["id"], dtype=torch.int64),
         }
+        if self.has_masks:
+            masks = run_lengths.decode([r for r in rles if r], (h, w))
+            target["masks"] = torch.from_numpy(masks)  # [G, H, W]
         if self.num_keypoints:
             points = torch.tensor([self._points(a) for a in kept], dtype=torch.float32)
             points = points.reshape(len(kept), self.num_keypoints, 3)
@@ -196,12 +213,26 @@ class CocoFormatDataset(Dataset):
                 target["mirrored_joints"] = order.reshape(len(kept), self.num_keypoints)  # [G, J]
         return target
 
+    def _rle(self, annotation: dict[str, Any], index: int) -> dict[str, Any]:
+        """The annotation's mask as a compressed RLE; raises ValueError with its id."""
+        image = self.images[index]
+        try:
+            return run_lengths.to_rle(annotation["segmentation"], image["height"], image["width"])
+        except ValueError as error:
+            where = f"{self.name}: annotation {annotation['id']} of image id {image['id']}"
+            raise ValueError(f"{where}: {error}") from error
+
+    def _area(self, annotation: dict[str, Any], index: int) -> float:
+        if self.has_masks:
+            return float(run_lengths.area(self._rle(annotation, index)))
+        return float(annotation["bbox"][2] * annotation["bbox"][3])
+
 
 class CocoDataset(CocoFormatDataset):
     """Images in a folder with a COCO JSON: COCO 2017 itself, or your own set.
 
     `image_folder` and `annotation_file` as downloaded: `train2017/` and
-    `annotations/instances_train2017.json`. For `keep_crowd` see CocoFormatDataset.
+    `annotations/instances_train2017.json`. `keep_crowd`, `skip_broken`: see CocoFormatDataset.
 
     Raises FileNotFoundError when the folder, the JSON or an image is not there (with the number
     of missing images and the first one's name), ValueError when the JSON is not COCO.
@@ -212,6 +243,7 @@ class CocoDataset(CocoFormatDataset):
         image_folder: str | os.PathLike[str],
         annotation_file: str | os.PathLike[str],
         keep_crowd: bool = False,
+        skip_broken: bool = False,
     ) -> None:
         self.folder = Path(image_folder)
         path = Path(annotation_file)
@@ -219,13 +251,7 @@ class CocoDataset(CocoFormatDataset):
             raise FileNotFoundError(f"no annotation file {path}; see data/README.md for the sets")
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no image folder {self.folder}; see data/README.md")
-        try:
-            ground_truth = json.loads(path.read_bytes())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path} is not JSON ({error}); if a download was cut off, fetch it again"
-            ) from error
-        super().__init__(ground_truth, str(path), keep_crowd)
+        super().__init__(read_json(path), str(path), keep_crowd, skip_broken)
         self._check_files()
 
     def _check_files(self) -> None:
@@ -239,10 +265,13 @@ class CocoDataset(CocoFormatDataset):
             if os.path.basename(name) not in present[parent]:
                 missing.append(name)
         if missing:
+            bare = missing[0].replace("\\", "/").rsplit("/", 1)[-1]  # Windows writes backslashes
+            advice = "unpack the images again, or give the folder that holds them"
+            if bare != missing[0] and (self.folder / bare).is_file():
+                advice = f"{bare} itself is there: take the folders out of file_name"
             raise FileNotFoundError(
                 f"{len(missing)} of {len(names)} images of {self.name} are not in {self.folder}, "
-                f"the first is {missing[0]}; unpack the images again, or give the folder that "
-                "holds them"
+                f"the first is {missing[0]}; {advice}"
             )
 
     def load_image(self, index: int) -> NDArray[np.uint8]:
@@ -255,8 +284,8 @@ class CocoDataset(CocoFormatDataset):
         record = self.images[index]
         path = self.folder / record["file_name"]
         try:
-            pixels = read_rgb(path)
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+            pixels = read_rgb(path, refuse_dark=True)
+        except OSError as error:
             raise ValueError(
                 f"cannot read {path} (image id {record['id']}): {error}; the file is damaged or "
                 "cut off, fetch it again"
@@ -270,7 +299,7 @@ class CocoDataset(CocoFormatDataset):
         Raises ValueError when the picture's size is not what the JSON says.
         """
         try:
-            content = (self.folder / self.images[index]["file_name"]).read_bytes()
+            content = read_bytes(self.folder / self.images[index]["file_name"])
         except OSError:
             return None  # `load_image` says what is wrong
         size = plain_size(content)
@@ -289,44 +318,7 @@ class CocoDataset(CocoFormatDataset):
             )
 
 
-def read_rgb(path: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
-    """An image file of any mode as RGB uint8 [H, W, 3].
-
-    Grey is repeated, a palette looked up, CMYK converted, an alpha channel dropped, 16 bits cut to
-    their upper 8. Raises OSError when the file cannot be decoded, ValueError for float images.
-    """
-    with Image.open(path) as image:
-        if image.mode == "F":
-            raise ValueError(f"{path} holds floats, whose range nobody knows; save 8 or 16 bits")
-        if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
-            grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)  # [H, W, 3]
-        return np.array(image.convert("RGB"))  # [H, W, 3]
-
-
-def _check_coco(ground_truth: Any, name: str) -> None:
-    if not isinstance(ground_truth, dict):
-        raise ValueError(
-            f"{name} is not a COCO ground truth: a JSON object with images, annotations and "
-            f"categories is needed, this is a {type(ground_truth).__name__} (a results file?)"
-        )
-    for key, fields in _REQUIRED.items():
-        if not isinstance(ground_truth.get(key), list):
-            raise ValueError(f"{name} is not a COCO ground truth: no list '{key}'")
-        for position, entry in enumerate(ground_truth[key]):
-            if not isinstance(entry, dict):
-                raise ValueError(f"{name}: {key}[{position}] is not a JSON object")
-            for field in fields:
-                if field not in entry:
-                    raise ValueError(f"{name}: {key}[{position}] has no '{field}'")
-    images = {image["id"] for image in ground_truth["images"]}
-    if len(images) < len(ground_truth["images"]):
-        raise ValueError(f"{name}: two images have the same id")
-    categories = {category["id"] for category in ground_truth["categories"]}
-    for a in ground_truth["annotations"]:
-        if a["image_id"] not in images:
-            raise ValueError(f"{name}: annotation {a['id']} has unknown image id {a['image_id']}")
-        if a["category_id"] not in categories:
-            raise ValueError(
-                f"{name}: annotation {a['id']} has unknown category id {a['category_id']}"
-            )
+def _clipped(box: list[float], height: int, width: int) -> list[float]:
+    """A box xywh as xyxy, the part of it that is in the image."""
+    x, y, w, h = box
+    return [max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)]

@@ -7,8 +7,9 @@ leads back to the ids of the file. Chapter 12.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +40,8 @@ class Dataset(ABC):
     image_ids: Sequence[int]
     keypoint_labels: Collection[int] | None = None
     num_keypoints: int | None = None
+    has_masks: bool = True  # whether targets do; a set of boxes alone trains models without masks
+    left_out: Mapping[str, int] = MappingProxyType({})  # by reason, what no target will hold
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
@@ -83,6 +86,10 @@ class Dataset(ABC):
         """Whether there is anything to learn from in an image; override it where that is known."""
         return len(self.target(index)["labels"]) > 0
 
+    def count_objects(self, index: int) -> int | None:
+        """How many objects of an image ought to be in its target; None where nobody knows."""
+        return None
+
     def encoded(self, index: int) -> Tensor | None:
         """The bytes of an image's file, uint8 [bytes], where `data.jpeg` can decode them.
 
@@ -103,6 +110,7 @@ class InMemory(Dataset):
         self.categories, self.image_ids = dataset.categories, dataset.image_ids
         self.keypoint_labels = dataset.keypoint_labels
         self.num_keypoints = dataset.num_keypoints
+        self.has_masks, self.left_out = dataset.has_masks, dict(dataset.left_out)
         self._samples: dict[int, tuple[Tensor, Target]] = {}
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
@@ -114,6 +122,10 @@ class InMemory(Dataset):
     def ground_truth(self) -> dict[str, Any]:
         """That of the set whose samples are kept."""
         return self.dataset.ground_truth()
+
+    def count_objects(self, index: int) -> int | None:
+        """How many objects of an image ought to be in its target, as far as the set knows."""
+        return self.dataset.count_objects(index)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """(height, width) of an image, as the set knows it."""

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,7 @@ def _fraction(name: str) -> float:
 def _pixels(read: Reader, name: str) -> NDArray[np.uint8]:
     try:
         return read_rgb(io.BytesIO(read(name)))
-    except (OSError, SyntaxError) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read {name}: {error}; unpack or fetch it again") from error
 
 

@@ -24,6 +24,7 @@ class Subset(CocoFormatDataset):
         super().__init__(
             truth | {"images": images, "annotations": annotations}, whole.name, whole.keep_crowd
         )
+        self.has_masks = whole.has_masks  # of a part without objects it could not be told
         place = {image_id: i for i, image_id in enumerate(whole.image_ids)}
         self._places = [place[i] for i in self.image_ids]
 

@@ -18,6 +18,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from mrcnn_edu.boxes import area as box_areas
+from mrcnn_edu.boxes import clip
 from mrcnn_edu.data.dataset import Target
 from mrcnn_edu.data.shapes_outline import KEYPOINTS
 from mrcnn_edu.data.skeleton import joint_order, mirrored_order
@@ -87,7 +89,8 @@ def quarter_turn(image: Tensor, target: Target, turns: int) -> tuple[Tensor, Tar
             points = _move(points, points[..., 1], width - points[..., 0])
         height, width = width, height
     turned["boxes"] = boxes
-    turned["masks"] = torch.rot90(target["masks"], turns, (-2, -1)).contiguous()
+    if "masks" in target:
+        turned["masks"] = torch.rot90(target["masks"], turns, (-2, -1)).contiguous()
     if points is not None:
         turned["keypoints"] = points
     return torch.rot90(image, turns, (-2, -1)).contiguous(), turned
@@ -213,7 +216,8 @@ def resize_target(
     scaled = _scale(target, size, new_size)
     if window is not None:
         return _cut(scaled, new_size, window)
-    scaled["masks"] = resize_masks(target["masks"], new_size)  # [G, H, W]
+    if "masks" in target:
+        scaled["masks"] = resize_masks(target["masks"], new_size)  # [G, H, W]
     return scaled
 
 
@@ -302,12 +306,17 @@ def _cut(
 ) -> Target:
     """`crop_window`'s half of the target, in an image of `size`; its masks may have another."""
     top, left, height, width = _inside(window, size)
-    masks = resize_masks(target["masks"], size, window)  # [G, h, w]
-    before, left_over = areas(target["masks"], size), areas(masks)  # [G]
+    if "masks" in target:
+        masks = resize_masks(target["masks"], size, window)  # [G, h, w]
+        before, left_over = areas(target["masks"], size), areas(masks)  # [G]
+        boxes, target = to_boxes(masks), target | {"masks": masks}
+    else:  # boxes alone
+        shifted = target["boxes"] - target["boxes"].new_tensor([left, top, left, top])
+        boxes = clip(shifted, (height, width))  # [G, 4]
+        before, left_over = box_areas(target["boxes"]), box_areas(boxes)  # [G]
     keep = (left_over >= min_share * before) & (left_over >= min_area)
-    cut = {k: v[keep] if k in _PER_OBJECT else v for k, v in (target | {"masks": masks}).items()}
-    cut["boxes"] = to_boxes(cut["masks"])
-    cut["area"] = left_over[keep]
+    changed = target | {"boxes": boxes, "area": left_over}
+    cut = {k: v[keep] if k in _PER_OBJECT else v for k, v in changed.items()}
     if "keypoints" in cut:
         points = cut["keypoints"]
         x, y = points[..., 0] - left, points[..., 1] - top
@@ -321,7 +330,8 @@ def _mirror(target: Target, flip: Callable[[Tensor], Tensor], size: Sequence[int
     boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=tuple(size))
     mirrored = dict(target)
     mirrored["boxes"] = flip(boxes).as_subclass(Tensor)
-    mirrored["masks"] = flip(tv_tensors.Mask(target["masks"])).as_subclass(Tensor)
+    if "masks" in target:
+        mirrored["masks"] = flip(tv_tensors.Mask(target["masks"])).as_subclass(Tensor)
     if "keypoints" in target:
         points = target["keypoints"]
         order = joint_order(target)[..., None]  # [G, J, 1]

@@ -69,10 +69,19 @@ class DetectionLog:
         """The whole lines of a file, without the first."""
         text = path.read_bytes()
         head, *lines = text[: text.rfind(b"\n") + 1].splitlines() or [b"{}"]
-        if json.loads(head) not in ({"run": self.run}, {}):
+        try:
+            run, *found = (json.loads(line) for line in (head, *lines))
+            for line in found:
+                if type(line["index"]) is not int or not isinstance(line["detections"], list):
+                    raise TypeError("a line without index and detections")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}). Delete it: what it holds is detected again."
+            ) from error
+        if run not in ({"run": self.run}, {}):
             raise UserError(
                 f"{path} was left by an evaluation of another model, data set or batch size that "
                 "did not come to its end. Run that one again to finish it, delete the file, or "
                 "choose another folder with --out."
             )
-        return [json.loads(line) for line in lines]
+        return found

@@ -49,11 +49,11 @@ def measure(
         config: of the model; its `detections_per_image` count, for joints COCO's 20.
 
     Returns:
-        `box`, and `mask` and `keypoints` where there are heads for them.
+        `box`, and `mask` and `keypoints` where there are heads for them, and outlines for masks.
     """
     truth, most = dataset.ground_truth(), config.detections_per_image
     found = {"box": coco_metrics(truth, results, "bbox", most)}
-    if config.mask_head != "none":
+    if config.mask_head != "none" and dataset.has_masks:
         found["mask"] = coco_metrics(truth, results, "segm", most)
     if config.keypoints:
         # Only some classes have joints: of COCO's and Shapes' the person alone.

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mrcnn_edu import masks as mask_ops
+from mrcnn_edu import run_lengths
 from mrcnn_edu.coco_ap import FIELD, RECALL_POINTS, Evaluation, IouType, evaluate
 from mrcnn_edu.coco_ap.breakdown import KINDS, Breakdown, breakdown
 from mrcnn_edu.data.dataset import Categories, Dataset
@@ -55,8 +56,8 @@ def make_report(
     Args:
         ground_truth: the content of an annotation file.
         results: in COCO's results format. Boxes, masks and keypoints are each measured if every
-            result has them, keypoints if every result of a class with joints has them. No results
-            at all are measured as boxes and masks.
+            result has them, keypoints if every result of a class with joints has them, and masks if
+            the ground truth has outlines. No results at all are measured as boxes and masks.
         max_detections: of an image and class, for boxes and masks; keypoints take COCO's 20.
 
     Raises:
@@ -76,17 +77,19 @@ def make_report(
 
 def _measurable(ground_truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[IouType]:
     found: list[IouType] = []
+    annotations = ground_truth["annotations"]  # of a set of boxes alone no mask can be measured
+    has_outlines = not annotations or any("segmentation" in a for a in annotations)
     for iou_type, (field, _) in FIELD.items():
         if iou_type == "keypoints":
             with_joints = {
                 a["category_id"]
-                for a in ground_truth["annotations"]
+                for a in annotations
                 if any(v > 0 for v in a.get("keypoints", ())[2::3])
             }
             people = [r for r in results if r.get("category_id") in with_joints]
             if people and all(field in r for r in people):
                 found.append(iou_type)
-        elif all(field in r for r in results):
+        elif all(field in r for r in results) and (iou_type == "bbox" or has_outlines):
             found.append(iou_type)
     if not found:  # half of the results lack something: the loader says which
         found.append("segm" if any("segmentation" in r for r in results) else "bbox")
@@ -296,22 +299,27 @@ def draw_results(
         "" if single else f"{categories.names[k]} {r['score']:.2f}"
         for k, r in zip(of, shown, strict=True)
     ]
-    boxes = torch.tensor([_box(r) for r in shown]).reshape(-1, 4)  # [D, 4]
     nothing = torch.zeros(image.shape[1:], dtype=torch.uint8)  # [H, W]
+    boxes = torch.tensor([_box(r, nothing) for r in shown]).reshape(-1, 4)  # [D, 4]
     masks = (_mask(r, nothing) for r in shown)  # one image-sized mask at a time
     return overlay(image, boxes, texts, masks, list(range(len(shown))) if single else of, scale)
 
 
 def _mask(result: dict[str, Any], nothing: Tensor) -> Tensor:
-    return mask_ops.decode(result["segmentation"]) if "segmentation" in result else nothing
+    """A result's mask [H, W], in any of COCO's three forms; `nothing` where it has none."""
+    if "segmentation" not in result:
+        return nothing
+    size = (nothing.shape[0], nothing.shape[1])
+    rle = run_lengths.to_rle(result["segmentation"], *size)
+    return torch.from_numpy(run_lengths.decode([rle], size))[0]
 
 
-def _box(result: dict[str, Any]) -> list[float]:
+def _box(result: dict[str, Any], nothing: Tensor) -> list[float]:
     """A result's box as xyxy; where it has none, its mask's."""
     if "bbox" in result:
         x, y, w, h = result["bbox"]
         return [x, y, x + w, y + h]
     if "segmentation" in result:
-        return mask_ops.to_boxes(mask_ops.decode(result["segmentation"])[None])[0].tolist()
+        return mask_ops.to_boxes(_mask(result, nothing)[None])[0].tolist()
     points = np.array(result["keypoints"]).reshape(-1, 3)[:, :2]
     return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]

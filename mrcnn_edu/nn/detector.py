@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.nn.inputs import check_images, check_targets
 from mrcnn_edu.nn.losses import Sum, divide
 from mrcnn_edu.nn.neck import build_neck
 from mrcnn_edu.nn.proposals import propose
@@ -71,7 +72,14 @@ class Detector(nn.Module, ABC):
         Returns:
             scalars by the name of the loss: `rpn_objectness`, `rpn_box`, `box_class`, `box` and,
             as far as there are heads, `mask` and `keypoint`.
+
+        Raises:
+            ValueError: a target is not one that losses can be computed with.
         """
+        c = self.config
+        needed = {"masks": c.mask_head != "none", "keypoints": c.keypoints > 0}
+        keys = [key for key, is_needed in needed.items() if is_needed]
+        check_targets(targets, record.image_sizes, c.num_classes, keys)
         return divide(self.loss_sums(record, targets, generators))
 
 
@@ -99,7 +107,7 @@ class TwoStage(Detector):
         """Run backbone, neck and RPN.
 
         Args:
-            images: each [3, H, W], RGB in 0..1, of any sizes.
+            images: each [3, H, W], RGB in 0..1, of any sizes; or a batch of one size.
 
         Returns:
             the record, without proposals and detections.
@@ -123,14 +131,7 @@ class TwoStage(Detector):
         Returns:
             the batch [N, 3, H, W], channels last in memory, and each image's (height, width).
         """
-        if not images:
-            raise ValueError("No images were given; a batch needs at least one.")
-        for i, image in enumerate(images):
-            if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
-                raise ValueError(
-                    f"Image {i} has shape {tuple(image.shape)} and type {image.dtype}; the model "
-                    "takes float RGB images [3, H, W] with values in 0..1."
-                )
+        images = check_images(images, next(self.parameters()).dtype)
         multiple = self.config.size_multiple
         height, width = (
             -(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2)

@@ -5,6 +5,7 @@ colour in every picture; where there is one class only, each object has its own.
 Okabe and Ito's and three of Tol's, which colour-blind readers can tell apart.
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,15 @@ def draw_target(
 
     Args:
         image: uint8 [3, H, W].
-        target: its boxes, labels and masks.
+        target: its boxes, labels, and masks if it has any.
         names: of the classes.
         scale: how many times as large it is drawn.
     """
     texts = _names(target["labels"], names)
     colours = _colours(target["labels"], names)
-    return overlay(image, target["boxes"], texts, target["masks"], colours, scale)
+    nothing = torch.zeros(image.shape[1:], dtype=torch.uint8)  # [H, W]
+    masks = target.get("masks", [nothing] * len(texts))
+    return overlay(image, target["boxes"], texts, masks, colours, scale)
 
 
 def save_comparison(
@@ -192,6 +195,7 @@ def _label(
     size: tuple[int, int],
 ) -> None:
     """Write a text on its colour, above the box's corner where there is room, else inside."""
+    text = _drawable(text, font)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
     x = min(max(0, corner[0]), max(0, size[0] - width))
@@ -200,3 +204,22 @@ def _label(
     draw.rectangle([x, y, x + width, y + height], fill=colour)
     dark = sum(c * w for c, w in zip(colour, (0.3, 0.59, 0.11), strict=True)) < 120
     draw.text((x + 2 - left, y + 2 - top), text, fill=(255,) * 3 if dark else (0,) * 3, font=font)
+
+
+def _drawable(text: str, font: Any) -> str:
+    """The text with what the font cannot draw written otherwise, e for é, U+74F6 for 瓶.
+
+    It would draw the same empty box for each of them, and two names would look alike.
+    """
+    nothing = _shape(font, chr(0x10FFFF))  # no font has this one
+    drawn = []
+    for c in text:
+        plain = unicodedata.normalize("NFKD", c)[0]
+        lacks = not c.isascii() and _shape(font, c) == nothing
+        drawn.append(c if not lacks else plain if plain.isascii() else f"U+{ord(c):04X} ")
+    return "".join(drawn)
+
+
+def _shape(font: Any, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(character)
+    return mask.size, bytes(mask)

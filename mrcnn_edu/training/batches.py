@@ -101,14 +101,15 @@ def read_sample(dataset: Dataset, place: Place, encoded: bool = False) -> Sample
     """
     epoch, index = place
     image_id = int(dataset.image_ids[index])
+    where = f"image {image_id}"
     try:
         file = _file(dataset, index) if encoded else None
         if file is None:
             image, target = dataset[index]
-            check_target(image, target, dataset.num_classes, where=f"image {image_id}")
+            check_target(image, target, dataset.num_classes, where, dataset.has_masks)
         else:
             image, shape, target = file
-            check_target(shape, target, dataset.num_classes, where=f"image {image_id}")
+            check_target(shape, target, dataset.num_classes, where, dataset.has_masks)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     return Sample(image_id, epoch, image, target)

@@ -7,11 +7,30 @@ Muon. `RECIPES` holds today's own recipe (tiny) and the schedules of the paper, 
 `mrcnn_edu.training.schedule`'s. Chapters 13 and 14.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mrcnn_edu.config import suggest
 from mrcnn_edu.errors import UserError
+
+_AT_LEAST_0 = (
+    "epochs",
+    "learning_rate",
+    "muon_rate_factor",
+    "weight_decay",
+    "norm_weight_decay",
+    "bias_weight_decay",
+    "bias_rate_factor",
+    "fan_in_limit",
+    "clip_gradient_norm",
+    "warmup_steps",
+    "crop",
+    "aspect_group",
+    "checkpoint_seconds",
+    "skip_nonfinite",
+)
+_SHARES = ("warmup_factor", "flip_probability", "vertical_flip_probability")
 
 
 @dataclass(frozen=True)
@@ -19,37 +38,37 @@ class TrainConfig:
     """How the network is trained. `recipe("tiny")` trains `tiny_fpn` from scratch on a CPU."""
 
     # How long, and on how much at a time.
-    steps: int = 1000
+    steps: int = 1000  # steps of the optimiser
     epochs: float = 0  # if not 0, the number of steps follows from the size of the data set
     batch_size: int = 4  # images a step, over all processes
     accumulate: int = 1  # parts in which a process takes its images of a step, to save memory
-    seed: int = 0
+    seed: int = 0  # of new weights, the order of images, sizes, flips and sampled RoIs
 
     # Optimiser. Normalisation layers and biases have rules of their own in every code base.
     optimizer: Literal["adamw", "sgd", "muon"] = "adamw"  # muon: convolutions; the rest by adamw
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-3  # the highest, after the warm-up
     momentum: float = 0.9  # of SGD
     muon_rate_factor: float = 15.0  # times the learning rate, of what muon trains
-    weight_decay: float = 1e-2
-    norm_weight_decay: float = 0.0
-    bias_weight_decay: float = 0.0
-    bias_rate_factor: float = 1.0  # times the learning rate
+    weight_decay: float = 1e-2  # of weights; those of normalisation and biases have their own
+    norm_weight_decay: float = 0.0  # of the weights and biases of normalisation layers
+    bias_weight_decay: float = 0.0  # of all other biases
+    bias_rate_factor: float = 1.0  # times the learning rate, of biases
     # A weight matrix with more inputs than this takes a rate as much lower; 0: all the same rate.
     fan_in_limit: int = 0
-    clip_gradient_norm: float = 10.0  # 0 does not clip
+    clip_gradient_norm: float = 10.0  # gradients are scaled down to this length; 0: never
     average_decay: float = 0.99  # moving average of the weights, which is evaluated; 0: none
 
     # The rate of a step: a linear warm-up from warmup_factor · rate, then a fall.
-    warmup_steps: int = 100
-    warmup_factor: float = 0.01
-    schedule: Literal["cosine", "steps"] = "cosine"
-    milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # of "steps": where the rate falls tenfold
+    warmup_steps: int = 100  # in which the rate rises in a straight line
+    warmup_factor: float = 0.01  # what the warm-up begins with, times the learning rate
+    schedule: Literal["cosine", "steps"] = "cosine"  # how the rate falls after the warm-up
+    milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # parts of the run; schedule steps: a tenth each
 
     # Images. Empty short_sides: the model's own size.
-    short_sides: tuple[int, ...] = ()  # one is drawn for each image
-    grow: bool = False  # … instead, one after the other takes its turn, each for as many steps
-    flip_probability: float = 0.5
-    vertical_flip_probability: float = 0.0
+    short_sides: tuple[int, ...] = ()  # shorter sides in px; one is drawn for each image
+    grow: bool = False  # of short_sides, one after the other takes its turn, each for as many steps
+    flip_probability: float = 0.5  # of mirroring left and right, 0..1
+    vertical_flip_probability: float = 0.0  # of mirroring top and bottom, 0..1
     quarter_turns: bool = False  # rotate by a random multiple of 90°
     crop: int = 0  # side of a random square crop; 0 takes the whole image
     skip_empty: bool = False  # leave images without objects out
@@ -57,15 +76,15 @@ class TrainConfig:
     decode_on_gpu: bool = False  # JPEG files; pixels differ from those of the CPU by a level or two
 
     # Arithmetic.
-    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"  # arithmetic
     compile: bool = False  # torch.compile of backbone, neck and heads
 
     # What changes no result.
     workers: int = 0  # processes that load images; 0 loads in the training process
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 60.0  # how often everything is saved; 0: after every step
     keep_last: int = 1  # checkpoints to keep, the newest included
-    evaluate_every: int = 0  # steps; 0: never. Needs a validation set
-    tensorboard: bool = False
+    evaluate_every: int = 0  # steps between measurements; 0: none. Needs a validation set
+    tensorboard: bool = False  # write the numbers for TensorBoard too
 
     # What may go wrong.
     skip_nonfinite: int = 0  # steps with a loss that is NaN or infinite to leave out at most
@@ -86,10 +105,17 @@ class TrainConfig:
             raise ValueError(f"short_sides are {self.short_sides}; each must be at least 1 pixel.")
         if self.grow and not self.short_sides:
             raise ValueError("grow is set and short_sides is empty; name the sizes.")
-        if self.fan_in_limit < 0:
-            raise ValueError(f"fan_in_limit is {self.fan_in_limit}; it is at least 0.")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay is {self.average_decay}; it lies in [0, 1).")
+        for name in _AT_LEAST_0:
+            if not 0 <= getattr(self, name) < math.inf:  # refuses NaN too
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a number of at least 0.")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it lies in 0..1.")
+        for name in ("average_decay", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it lies in [0, 1).")
+        if not all(0 < share <= 1 for share in self.milestones):
+            raise ValueError(f"milestones are {self.milestones}; they are parts of the run, 0..1.")
 
 
 # A run may go on with other values of these: they change how it is carried out, not what it is.

@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 
 import torch
 from torch import Tensor
@@ -35,6 +36,14 @@ from mrcnn_edu.training.schedule import config_of_step
 # What reading from a process that has ended raises: from torch, from its queue, or from the socket
 # through which it hands over memory.
 _SIGNS_OF_DEATH = (RuntimeError, EOFError, ConnectionError, FileNotFoundError)
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether a worker has ended, or its data set raised an error of one of these types."""
+    text = str(error)
+    return not text.startswith("Caught ") and (
+        not isinstance(error, RuntimeError) or "DataLoader" in text
+    )
 
 
 class WorkerDiedError(UserError):
@@ -111,7 +120,10 @@ class Loader:
                 except StopIteration:
                     return
                 except _SIGNS_OF_DEATH as error:
-                    if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
+                    raised = str(error).startswith("Caught ")  # by the data set, in a worker
+                    if raised or (
+                        isinstance(error, RuntimeError) and "DataLoader" not in str(error)
+                    ):
                         raise
                     died = str(error) or type(error).__name__
                     break
@@ -239,4 +251,12 @@ def _start_method() -> multiprocessing.context.BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mrcnn_edu.training.loader"])
+    if threading.current_thread() is threading.main_thread():
+        # The server imports for seconds before it looks after Ctrl-C, which reaches it too. A
+        # process that is started while its parent ignores Ctrl-C ignores it from the beginning.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, previous)
     return context

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data.check import describe_left_out
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import UserError
 from mrcnn_edu.processes import Processes
@@ -15,7 +16,7 @@ from mrcnn_edu.training.config import TrainConfig
 
 
 def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
-    """Refuse an empty set, and one of other classes or joints."""
+    """Refuse an empty set, one without objects or masks, one of other classes or joints."""
     if len(dataset) == 0:
         raise UserError("The training set has no images.")
     if dataset.num_classes != config.num_classes:
@@ -31,6 +32,19 @@ def check_dataset(dataset: Dataset, config: ModelConfig) -> None:
             f"The model predicts {config.keypoints} joints an object, and the training set has "
             f"{joints}. "
             + (f"Set keypoints to {joints}." if joints else "Its categories name no keypoints.")
+        )
+    if config.mask_head != "none" and not dataset.has_masks:
+        raise UserError(
+            "The training set has boxes alone: no annotation has a 'segmentation', which the "
+            "model's mask head learns from. Take a model without masks (mask_head='none', for "
+            "example --preset faster_r50_fpn with --weights torchvision), or annotate outlines."
+        )
+    if all(dataset.count_objects(i) == 0 for i in range(len(dataset))):  # None: nobody knows
+        lost = "; ".join(describe_left_out(dataset.left_out))
+        raise UserError(
+            "The training set has no object to learn from"
+            + (f"; {lost}" if lost else "")
+            + ". `mrcnn-edu data check` looks at each image."
         )
 
 

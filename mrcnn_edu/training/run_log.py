@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.files import write_atomically
+from mrcnn_edu.files import advice, write_atomically
 
 STEP_LOG, EVALUATION_LOG = "metrics.jsonl", "evaluations.jsonl"
 
@@ -99,8 +99,8 @@ class RunLog:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise UserError(
-                f"Cannot write {self.folder / name} ({error}). Free some space and run the same "
-                "command again: it goes on from the last checkpoint, which is untouched."
+                f"Cannot write {self.folder / name} ({error}). {advice(error)}. The last "
+                "checkpoint is as it was, and the same command goes on from there."
             ) from error
         if self._board is not None:
             tag = name.removesuffix(".jsonl")
@@ -116,12 +116,12 @@ def drop_lines_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the run was killed
-        if line["step"] <= step:
+        except (json.JSONDecodeError, RecursionError):
+            continue  # the line that was being written when the run was killed, or damage
+        if isinstance(line, dict) and isinstance(at := line.get("step"), int) and at <= step:
             kept.append(text)
     write_atomically(path, "".join(f"{text}\n" for text in kept).encode())
 

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,18 @@ from mrcnn_edu.training.config import CHANGEABLE, TrainConfig
 from mrcnn_edu.weights.checkpoint import FORMAT, MODEL, write
 from mrcnn_edu.weights.layout import current_names
 
+_FIELDS = {  # of a state's file, and their types
+    "model_config": str,
+    "train_config": str,
+    "step": int,
+    "skipped": int,
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "average": dict | None,
+    "data": str,
+}
+
 
 @dataclass
 class TrainState:
@@ -32,6 +45,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     step: int = 0  # steps that are done
     skipped: int = 0  # of these, steps left out because a loss was not finite
+    moving: bool = False  # the optimiser is at work: weights may be half old and half new
 
     @property
     def to_use(self) -> Detector:
@@ -116,13 +130,26 @@ def load_state(
         (model_config, state["model_config"]),
         (train_config, state["train_config"]),
     ):
-        changed = difference(from_json(type(ours), text), ours)
+        try:
+            theirs = from_json(type(ours), text)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{path} is damaged: its {type(ours).__name__} cannot be read ({error}). Delete it "
+                f"to start the run anew; {MODEL} beside it can still be used."
+            ) from error
+        changed = difference(theirs, ours)
         changed = {k: v for k, v in changed.items() if k not in CHANGEABLE}
         if changed:
             listed = ", ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in changed.items())
+            longer = ""
+            if "steps" in changed or "epochs" in changed:
+                longer = (
+                    " A schedule cannot be made longer behind its end; to train further, begin "
+                    f"from its weights with --weights {Path(path).parent} and another --out."
+                )
             raise UserError(
                 f"{path} belongs to a run with another {type(ours).__name__} ({listed}). Use the "
-                "same options to go on with it, or another --out folder to start anew."
+                f"same options to go on with it, or another --out folder to start anew.{longer}"
             )
     for part in ("model", "average"):
         if state.get(part) is not None:
@@ -145,6 +172,11 @@ def _read(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", mmap=not tensors, weights_only=True)
         if state["format"] != FORMAT:
             raise ValueError(f"its format is {state['format']!r}")
+        for key, kind in _FIELDS.items():
+            if not isinstance(state[key], kind):
+                raise TypeError(f"its {key} is a {type(state[key]).__name__}")
+        if min(state["step"], state["skipped"]) < 0:
+            raise ValueError(f"its step is {state['step']}")
     # torch raises UnpicklingError for damage and for what might run code, and the rest for damage.
     except (
         pickle.UnpicklingError,

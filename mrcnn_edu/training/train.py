@@ -9,8 +9,8 @@ a CPU, as one that was not. Chapter 13.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrcnn_edu.config import ModelConfig
+from mrcnn_edu.data.check import describe_left_out
 from mrcnn_edu.data.dataset import Dataset
 from mrcnn_edu.errors import TrainingDivergedError, UserError
 from mrcnn_edu.kernels.compiling import told
@@ -27,7 +28,7 @@ from mrcnn_edu.systems import build
 from mrcnn_edu.training.batches import Batch
 from mrcnn_edu.training.config import TrainConfig
 from mrcnn_edu.training.distributed import distribute, without_averaging
-from mrcnn_edu.training.loader import Loader, WorkerDiedError
+from mrcnn_edu.training.loader import Loader
 from mrcnn_edu.training.optimizer import make_optimizer, set_rate
 from mrcnn_edu.training.order import make_order
 from mrcnn_edu.training.precision import autocast, make_scaler, set_matmul_precision
@@ -38,13 +39,14 @@ from mrcnn_edu.training.refusals import (
     check_skipping,
     fingerprint,
 )
+from mrcnn_edu.training.rescue import interrupted, saved_in_the_end
 from mrcnn_edu.training.run_folder import RunFolder
 from mrcnn_edu.training.run_log import RunLog, read_evaluations
 from mrcnn_edu.training.schedule import count_steps, learning_rate
 from mrcnn_edu.training.state import TrainState
-from mrcnn_edu.training.stop import StopRequest, TrainingInterruptedError, stop_signals
+from mrcnn_edu.training.stop import StopRequest, stop_signals
 from mrcnn_edu.training.validation import score, validate
-from mrcnn_edu.weights.checkpoint import MODEL, misfits_of
+from mrcnn_edu.weights.checkpoint import misfits_of
 
 
 def train(
@@ -98,6 +100,8 @@ def train(
         if run.started:
             run.load(state)
         check_skipping(config, state.model)
+        if group.first and not run.started:
+            run.save_untrained(state)
         if config.compile:
             compile_parts(state.model)
         loader = Loader(
@@ -106,7 +110,9 @@ def train(
         log = RunLog(
             folder, state.step, config.steps, progress, config.tensorboard, not group.first
         )
-        with stop_signals() as stop, log, _saved_if_a_worker_dies(state, run, group, stop):
+        for line in describe_left_out(dataset.left_out):
+            log.say(f"The training set has {len(dataset)} images; {line}.")
+        with stop_signals() as stop, log, saved_in_the_end(state, run, group, stop):
             _loop(state, config, group, loader, run, log, stop, validation)
     return state.to_use.eval()
 
@@ -152,7 +158,7 @@ def _loop(
             last_save = time.monotonic()
         if stopping:
             group.wait()
-            raise _interrupted(state, run)
+            raise interrupted(state, run)
         if evaluating and validation is not None:
             _evaluate(state, config, group, run, log, validation)
     if unsaved and group.first:
@@ -219,9 +225,11 @@ def train_step(
     # float16 overflows now and then: the scaler passes over the step and lowers its scale.
     overflow = state.scaler.is_enabled() and state.scaler.get_scale() >= 1
     if math.isfinite(numbers["loss"]) and (math.isfinite(length) or overflow):
+        state.moving = True
         state.scaler.step(state.optimizer)
         if state.average is not None:
             state.average.update_parameters(state.model)
+        state.moving = False
     elif state.skipped < config.skip_nonfinite:
         state.skipped += 1
     else:
@@ -302,33 +310,6 @@ def _evaluate(
         if score(line) > max(map(score, read_evaluations(run.path)), default=-math.inf):
             run.save_best(state)
         log.evaluation(line)
-
-
-@contextmanager
-def _saved_if_a_worker_dies(
-    state: TrainState, run: RunFolder, group: Processes, stop: StopRequest
-) -> Iterator[None]:
-    """The loop asks for images between steps, when the state is whole: it can be saved."""
-    try:
-        yield
-    except WorkerDiedError as error:
-        if not group.first:
-            raise
-        run.save(state)
-        if stop.requested:  # whoever ended the workers asked this process to stop too
-            raise _interrupted(state, run) from error
-        raise WorkerDiedError(
-            f"{error} Everything up to step {state.step} is saved in {run.path}; the same command "
-            "goes on there."
-        ) from error
-
-
-def _interrupted(state: TrainState, run: RunFolder) -> TrainingInterruptedError:
-    return TrainingInterruptedError(
-        f"Stopped after step {state.step} of {run.train_config.steps}; everything is saved in "
-        f"{run.path}. Run the same command again to go on, or use {run.path / MODEL} with "
-        "`mrcnn-edu evaluate` and `mrcnn-edu predict` as it is."
-    )
 
 
 def _facts(step: int, rate: float, parts: Sequence[Batch], numbers: Mapping[str, float]) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from mrcnn_edu.config import ModelConfig, from_json, to_json
 from mrcnn_edu.data.dataset import Categories
 from mrcnn_edu.errors import UserError
-from mrcnn_edu.files import write_atomically
+from mrcnn_edu.files import advice, write_atomically
 from mrcnn_edu.nn.detector import Detector
 from mrcnn_edu.systems import build, system, system_of
 from mrcnn_edu.weights.layout import Source, current_names, misfits, take
@@ -94,7 +95,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
             f"format {FORMAT!r}). Name a model.safetensors from a run folder."
         )
     weights = current_names(weights)
-    config = from_json(system(header.get("system", "maskrcnn")).config, header["model_config"])
+    config, categories, step = _read_header(header, path)
     model = build(config)
     expected = model.state_dict()
     problems = misfits_of(expected, weights)
@@ -102,10 +103,40 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
         raise UserError(
             f"The weights in {path} do not fit the configuration in its header: {problems}."
         )
+    if name := not_finite(weights):
+        raise UserError(
+            f"The weights in {path} are NaN or infinite ({name}): the training that wrote it had "
+            "diverged. Take an earlier checkpoint, or train again with a lower rate."
+        )
     model.load_state_dict(take(weights, {name: Source(name) for name in expected}, expected))
-    stored = json.loads(header["categories"])
-    categories = Categories(tuple(stored["ids"]), tuple(stored["names"]))
-    return LoadedModel(model.eval(), categories, int(header["step"]))
+    return LoadedModel(model.eval(), categories, step)
+
+
+def _read_header(header: Mapping[str, str], path: Path) -> tuple[ModelConfig, Categories, int]:
+    """Configuration, classes and step, from what may be anyone's text."""
+    try:
+        kind = system(header.get("system", "maskrcnn")).config
+        config: ModelConfig = from_json(kind, header["model_config"])
+        stored = json.loads(header["categories"])
+        categories = Categories(tuple(map(int, stored["ids"])), tuple(map(str, stored["names"])))
+        step = int(header["step"])
+        if not len(categories.ids) == len(categories.names) == config.num_classes:
+            raise ValueError(f"{config.num_classes} classes, {len(categories.names)} names")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"The header of {path} is damaged ({type(error).__name__}: {error}). Copy the file "
+            "again from where it was whole."
+        ) from error
+    return config, categories, step
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None if all are finite."""
+    names = [name for name, value in weights.items() if value.is_floating_point()]
+    if not names:
+        return None
+    finite = torch.stack([torch.isfinite(weights[name]).all() for name in names])  # one look
+    return None if bool(finite.all()) else names[int(finite.int().argmin())]
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
@@ -140,6 +171,5 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path} ({error}). Free some space or choose a folder you may write to "
-            "with --out; what was saved before is untouched."
+            f"Cannot write {path} ({error}). {advice(error)}; what was saved before is untouched."
         ) from error

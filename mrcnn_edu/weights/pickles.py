@@ -47,7 +47,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         with path.open("rb") as file:
             _check_memo(file)
             file.seek(0)
-            return _finished(_Unpickler(file).load(), 0)
+            return _finished(_Unpickler(file).load(), 0, {})
     except _Refused as error:
         raise UserError(
             f"{path} was not loaded: {error}. A file of weights holds arrays and nothing else; "
@@ -159,19 +159,31 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
     return allowed
 
 
-def _finished(value: Any, depth: int) -> Any:
-    """The value with its arrays made, of plain types only."""
+def _finished(value: Any, depth: int, done: dict[int, Any]) -> Any:
+    """The value with its arrays made, of plain types only.
+
+    What is referred to twice is made once, as `done` says by identity: lists of lists of references
+    to one list would otherwise grow to any size out of a few hundred bytes.
+    """
     if depth > _DEEPEST:
         raise _Refused(f"it is nested more than {_DEEPEST} levels deep")
+    if id(value) in done:
+        return done[id(value)]
+    made: Any
     if isinstance(value, _ToBuild):
-        return _array(value)
-    if isinstance(value, dict):
-        return {_finished(k, depth + 1): _finished(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_finished(v, depth + 1) for v in value)
-    if value is None or isinstance(value, str | bytes | bytearray | bool | int | float):
+        made = _array(value)
+    elif isinstance(value, dict):
+        made = {
+            _finished(k, depth + 1, done): _finished(v, depth + 1, done) for k, v in value.items()
+        }
+    elif isinstance(value, list | tuple):
+        made = type(value)(_finished(v, depth + 1, done) for v in value)
+    elif value is None or isinstance(value, str | bytes | bytearray | bool | int | float):
         return value
-    raise _Refused(f"it holds a {type(value).__name__}")
+    else:
+        raise _Refused(f"it holds a {type(value).__name__}")
+    done[id(value)] = made
+    return made
 
 
 def _array(described: _ToBuild) -> NDArray[Any]:

@@ -1,5 +1,7 @@
 """Each mistake gets its own sentence; nothing valid is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mrcnn_edu.data.check import check_dataset, check_target
+from mrcnn_edu.data.dataset import Categories, Dataset
 
 H, W = 40, 60
 Target = dict[str, Tensor]
@@ -157,7 +160,8 @@ def test_a_box_passes_exactly_when_it_is_inside_and_has_area(
     target["boxes"] = torch.tensor([[x1, y1, x2, y2]], dtype=torch.float32)
     x1, y1, x2, y2 = target["boxes"][0].tolist()
     target["masks"][:] = 0
-    target["masks"][0, max(int(y1), 0) : max(int(y2) + 1, 1)] = 1  # rows agree with the box
+    rows, columns = (slice(max(int(a), 0), max(int(b) + 1, 1)) for a, b in ((y1, y2), (x1, x2)))
+    target["masks"][0, rows, columns] = 1  # agrees with the box
     good = 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H
     if good:
         check(target)
@@ -166,17 +170,16 @@ def test_a_box_passes_exactly_when_it_is_inside_and_has_area(
             check(target)
 
 
-class Listed:
+class Listed(Dataset):
     """A data set of given items, some of them broken."""
 
-    num_classes = 3
-    class_names = ("a", "b", "c")
+    categories = Categories((1, 2, 3), ("a", "b", "c"))
 
     def __init__(self, targets: list[Target]) -> None:
-        self.targets = targets
+        self.targets, self.image_ids = targets, range(len(targets))
 
-    def __len__(self) -> int:
-        return len(self.targets)
+    def ground_truth(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         return torch.zeros(3, H, W, dtype=torch.uint8), self.targets[index]
