@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.evaluate import CLASSES, DETECTIONS, SEED, generate
+from benchmarks.evaluate import CLASSES, DETECTIONS, SEED
 from benchmarks.timing import table
 from mrcnn_edu.files import write_json
 from mrcnn_edu.provenance import provenance
@@ -37,14 +37,26 @@ from mrcnn_edu.coco_ap.files import evaluate_files
 found = evaluate_files(*sys.argv[1:3], ("bbox", "segm"))
 json.dump({kind: list(e.summary().values()) for kind, e in found.items()}, open(sys.argv[3], "w"))
 """
+GENERATE = """
+import json, sys
+from pathlib import Path
+from benchmarks.evaluate import generate
+from benchmarks.evaluate_full import OBJECTS
+truth, results = generate(int(sys.argv[4]), "both", OBJECTS)
+Path(sys.argv[1]).write_text(json.dumps(truth))
+Path(sys.argv[2]).write_text(json.dumps(results))
+"""
 THEIRS = """
 import json, sys
 from {package} import COCO
 from {package} import {evaluator} as COCOeval
 truth = COCO(sys.argv[1])
-found = truth.loadRes(sys.argv[2])
+results = json.load(open(sys.argv[2]))
 numbers = {{}}
 for kind in ("bbox", "segm"):
+    if kind == "segm":  # else a mask's size range is that of its box, as torchvision's code says
+        results = [{{k: v for k, v in r.items() if k != "bbox"}} for r in results]
+    found = truth.loadRes([dict(r) for r in results])
     evaluator = COCOeval(truth, found, kind)
     evaluator.evaluate()
     evaluator.accumulate()
@@ -61,9 +73,9 @@ TOOLS = {
 }
 
 
-def run(code: str, truth: Path, results: Path, answer: Path) -> dict[str, float]:
+def run(code: str, truth: Path, results: Path, answer: Path, *more: str) -> dict[str, float]:
     """Processor seconds and gigabytes of one process."""
-    words = [sys.executable, "-c", code, str(truth), str(results), str(answer)]
+    words = [sys.executable, "-c", code, str(truth), str(results), str(answer), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment)
     _, status, used = os.wait4(child.pid, 0)
@@ -99,10 +111,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         truth, results = folder / "truth.json", folder / "results.json"
         if not results.exists():
-            content, found = generate(options.images, "both", OBJECTS)
-            truth.write_text(json.dumps(content))
-            results.write_text(json.dumps(found))
-            del content, found
+            # In a process of its own: a child's peak begins with the size of its parent.
+            run(GENERATE, truth, results, folder / "none", str(options.images))
         sizes = {p.stem: round(p.stat().st_size / 1e6, 1) for p in (truth, results)}
         rows, numbers = [], {}
         for _ in range(options.repeats):
