@@ -195,13 +195,15 @@ class CocoFormatDataset(Dataset):
         target = {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),  # [G, 4]
             "labels": torch.tensor(labels, dtype=torch.int64),  # [G]
-            "area": torch.tensor([a["area"] for a in kept], dtype=torch.float32),
-            "iscrowd": torch.tensor([a["iscrowd"] for a in kept], dtype=torch.int64),
-            "image_id": torch.tensor(image["id"], dtype=torch.int64),
         }
         if self.has_masks:
             masks = run_lengths.decode([r for r in rles if r], (h, w))
             target["masks"] = torch.from_numpy(masks)  # [G, H, W]
+        target |= {
+            "area": torch.tensor([a["area"] for a in kept], dtype=torch.float32),
+            "iscrowd": torch.tensor([a["iscrowd"] for a in kept], dtype=torch.int64),
+            "image_id": torch.tensor(image["id"], dtype=torch.int64),
+        }
         if self.num_keypoints:
             points = torch.tensor([self._points(a) for a in kept], dtype=torch.float32)
             points = points.reshape(len(kept), self.num_keypoints, 3)

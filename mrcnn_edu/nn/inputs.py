@@ -90,12 +90,10 @@ def _check_boxes(boxes: Tensor, image: int) -> None:
             f"The boxes of image {image} have shape {tuple(boxes.shape)} and type {boxes.dtype}; "
             "expected float [G, 4]."
         )
-    for g, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        if not (x2 > x1 and y2 > y1 and all(abs(v) < 1e9 for v in (x1, y1, x2, y2))):
-            raise ValueError(
-                f"Box {g} of image {image} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]; boxes are finite "
-                "[x1, y1, x2, y2] with x2 > x1 and y2 > y1. Is it [x, y, width, height]?"
-            )
+    # A reversed box is `check_target`'s to find; here it makes a loss that can be looked at.
+    for g, box in enumerate(boxes.tolist()):
+        if not all(abs(v) < 1e9 for v in box):
+            raise ValueError(f"Box {g} of image {image} is {box}: not finite, or far too large.")
 
 
 def _check_labels(labels: Tensor, num_classes: int, image: int) -> None:
