@@ -392,4 +392,7 @@ EQUIVALENT: dict = {
         "max(2, config.steps": "where one step or none follows the warm-up, the cosine is at its "
         "start, whatever its length",
     },
+    "check_step": {"strict=False": "model and average have the same parameters"},
+    "check_part_losses": {"for name in parts[-1]}": "all parts have the same losses"},
+    "check_average": {"in weights[0:]": "the first weights averaged with themselves are the same"},
 }
