@@ -41,6 +41,7 @@ from mrcnn_edu.training.promptable import PromptTrainConfig, train_promptable
 from mrcnn_edu.weights.checkpoint import load_model
 from mrcnn_edu.weights.promptable import load_promptable, promptable_on, save_promptable
 
+_ORIGIN = ("config", "seed", "commit", "clean", "machine", "versions", "date")
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "results" / "promptable.json"
 DETECTOR = ROOT / "data" / "tiny_fpn_shapes.safetensors"
@@ -240,7 +241,8 @@ def _stored() -> dict[str, Any]:
 
 
 def _store(part: str, value: dict[str, Any]) -> None:
-    write_json(RESULT, _stored() | {part: value})
+    origin = {key: value[key] for key in _ORIGIN if key in value}  # of the shipped weights
+    write_json(RESULT, _stored() | origin | {part: value})
 
 
 def main() -> None:

@@ -255,17 +255,21 @@ export function rounds(points, box) {
 
 // ---------------------------------------------------------------- view
 
-const PAINT = [0, 158, 115];
+const EDGE = [255, 255, 255];
 const DOTS = { [ON]: "#009e73", [BESIDE]: "#d55e00" };
 const MOST = 6;
 
-/** A picture of a mask, transparent where it is not. */
-function overlay(logits, size, alpha) {
+/** A picture that is clear in the mask, dark beside it, with a line where the mask ends. */
+function overlay(logits, size) {
   const canvas = html("canvas", { width: size, height: size });
   const context = canvas.getContext("2d");
   const image = context.createImageData(size, size);
+  const beside = (k, x) =>
+    (x > 0 && !(logits[k - 1] > 0)) || (x < size - 1 && !(logits[k + 1] > 0)) ||
+    (k >= size && !(logits[k - size] > 0)) || (k + size < logits.length && !(logits[k + size] > 0));
   logits.forEach((v, k) => {
-    if (v > 0) image.data.set([...PAINT, alpha], 4 * k);
+    if (!(v > 0)) image.data.set([10, 12, 16, 175], 4 * k);
+    else if (beside(k, k % size)) image.data.set([...EDGE, 255], 4 * k);
   });
   context.putImageData(image, 0, 0);
   return canvas.toDataURL();
@@ -389,7 +393,7 @@ function render({ model, el }) {
       else each.hide();
     });
     const shown = resized(logits[chosen], size);
-    set(mask, { href: overlay(shown, size, 150) });
+    set(mask, { href: overlay(shown, size) });
     const area = shown.filter((v) => v > 0).length;
     says.textContent = allowed.length > 1
       ? "One click has three answers; the one that is scored best is shown. Choose another:"
@@ -417,7 +421,7 @@ function card(parent, model, index, size) {
     type: "button", style: "font:inherit;color:inherit;background:var(--mw-panel);padding:3px;width:96px;border-radius:4px",
   }, parent);
   const canvas = svg("svg", { viewBox: `0 0 ${size} ${size}` }, element);
-  const photo = svg("image", { width: size, height: size, opacity: 0.55 }, canvas);
+  const photo = svg("image", { width: size, height: size }, canvas);
   const mask = svg("image", { width: size, height: size }, canvas);
   const text = html("span", { style: "font-variant-numeric:tabular-nums" }, element);
   element.addEventListener("click", () => put(model, { mask: index }));
@@ -427,7 +431,7 @@ function card(parent, model, index, size) {
       element.style.display = "";
       element.style.border = `2px solid ${chosen ? "var(--mw-green)" : "var(--mw-line)"}`;
       set(photo, { href: picture });
-      set(mask, { href: overlay(logits, size, 210) });
+      set(mask, { href: overlay(logits, size) });
       set(text, { text: `score ${number(score)}` });
       set(element, { "aria-pressed": String(chosen) });
     },

@@ -133,9 +133,8 @@ class ClickSegment(Widget):
             axes[0].add_patch(frame)
         for axis, m in zip(axes[1:], which, strict=True):
             picture = self._images[self.picture].float()
-            tint = torch.tensor([0.0, 158.0, 115.0])[:, None, None]
-            shown = torch.where(masks[m], 0.3 * picture + 0.7 * tint, picture)
-            show_image(axis, shown.byte(), f"mask {m}, score {answers.scores[0, m]:.2f}")
+            shown = torch.where(masks[m], picture, 0.3 * picture).byte()
+            show_image(axis, shown, f"mask {m}, score {answers.scores[0, m]:.2f}")
         return figure
 
 

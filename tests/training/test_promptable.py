@@ -1,6 +1,7 @@
 """Objects to ask about, training on them, measuring, and the file that keeps the result."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -190,3 +191,13 @@ def test_a_detector_is_measured_on_the_same_objects(detector, shapes):
     assert len(found["box"]) == sum(len(shapes[i][1]["masks"]) for i in range(4))
     assert (found["found"] == 0).all()  # untrained: nothing scores a half
     assert ((found["box"] >= 0) & (found["box"] <= 1)).all()
+
+
+def test_the_course_weights_do_what_they_are_shipped_for():
+    path = Path(__file__).parents[2] / "data" / "promptable_shapes.safetensors"
+    assert path.stat().st_size < 4_000_000
+    few = ShapesDataset(generate(ShapesConfig(), 12, seed=101))
+    found = measure_prompts(load_promptable(path), few, clicks=3)
+    assert found["clicks"][found["alone"], 0].mean() > 0.6
+    assert found["box"].mean() > 0.5
+    assert found["clicks"][:, 2].mean() > found["clicks"][:, 0].mean()
