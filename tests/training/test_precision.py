@@ -5,6 +5,7 @@ import torch
 
 import mrcnn_edu.model
 from mrcnn_edu.model import MaskRCNN
+from mrcnn_edu.nn import detector
 from mrcnn_edu.training.precision import autocast, make_scaler
 from tests.fake_data import generators, small_config, small_shapes
 
@@ -23,8 +24,8 @@ def test_roi_operators_nms_and_losses_stay_float32(sample, precision, monkeypatc
     model = MaskRCNN(small_config()).train()
     seen: dict[str, set] = {}
 
-    def watched(name):
-        original = getattr(mrcnn_edu.model, name)
+    def watched(module, name):
+        original = getattr(module, name)
 
         def call(*arguments, **options):
             tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
@@ -34,7 +35,8 @@ def test_roi_operators_nms_and_losses_stay_float32(sample, precision, monkeypatc
         return call
 
     for name in ("rpn_losses", "box_losses", "mask_loss", "propose"):
-        monkeypatch.setattr(mrcnn_edu.model, name, watched(name))
+        module = detector if name == "propose" else mrcnn_edu.model
+        monkeypatch.setattr(module, name, watched(module, name))
     with autocast(precision, "cpu"):
         record = model(sample[0])
         losses = model.losses(record, sample[1], generators(1))

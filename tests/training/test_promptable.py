@@ -108,7 +108,7 @@ def test_training_learns_and_leaves_backbone_and_neck_alone(detector, objects):
     train_promptable(
         model, objects, config, lambda _, losses: seen.append(losses[0].total().item())
     )
-    assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
+    assert sum(seen[-5:]) < 0.9 * sum(seen[:5])
     after = model.image_encoder.backbone.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
     assert not model.training

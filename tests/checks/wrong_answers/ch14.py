@@ -1,7 +1,6 @@
 """Typical mistakes in the exercises of chapter 14."""
 
 import copy
-import math
 from dataclasses import replace
 
 from mrcnn_edu.checks.ch14 import rescaled
@@ -203,7 +202,7 @@ rate_by_gpus = _plan(learning_rate=lambda gpus, each: 0.02 * gpus / 8)
 milestones_in_steps = _plan(milestones=(60_000.0, 80_000.0))
 steps_as_they_were = _plan(steps=90_000)
 warmup_as_it_was = _plan(warmup_steps=1000)
-no_checkpoints = _plan(checkpoint_seconds=math.inf)
+no_checkpoints = _plan(checkpoint_seconds=1e9)
 other_milestones = _plan(milestones=(0.5, 0.75))
 another_decay = _plan(weight_decay=0.01)
 batch_of_sixteen = _plan(batch_size=16)
@@ -332,7 +331,7 @@ WRONG = {
     "check_plan": {
         "batch of one GPU": (batch_of_one_gpu, "counts the images of a step over all"),
         "rate by GPUs": (rate_by_gpus, "however many GPUs share them"),
-        "milestones in steps": (milestones_in_steps, "one of 60,000 never comes"),
+        "milestones in steps": (milestones_in_steps, "they are parts of the run, 0..1"),
         "steps stay": (steps_as_they_were, "180,000 steps"),
         "warm-up stays": (warmup_as_it_was, "the warm-up is 2,000"),
         "no checkpoints": (no_checkpoints, "A run that is killed loses"),
