@@ -9,7 +9,7 @@ barrier. They run as Python threads, of which one alone moves at any time: the r
 import threading
 from collections.abc import Callable, Sequence
 
-BARRIERS = 1000  # that a function may come to; more, and its loop does not end
+BARRIERS = 100  # that a function may come to; more, and its loop does not end
 
 
 class TurnsError(ValueError):
