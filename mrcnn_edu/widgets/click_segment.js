@@ -281,7 +281,7 @@ function view16({ buffer, byteOffset, byteLength }) {
 
 function render({ model, el }) {
   const root = mount(el, "click_segment");
-  const net = tensors(model.get("layout"), view16(model.get("weights")));
+  const net = tensors(model.get("shapes"), view16(model.get("weights")));
   const [channels, few] = model.get("channels");
   const pictures = model.get("pictures");
   const size = model.get("size");

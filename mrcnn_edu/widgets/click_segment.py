@@ -40,7 +40,7 @@ class ClickSegment(Widget):
 
     _esm = bundle("click_segment")
     weights = traitlets.Bytes().tag(sync=True)  # float16
-    layout = traitlets.List(traitlets.Any()).tag(sync=True)  # [name, shape] of each tensor
+    shapes = traitlets.List(traitlets.Any()).tag(sync=True)  # [name, shape] of each tensor
     heads = traitlets.Int().tag(sync=True)
     channels = traitlets.List(traitlets.Int()).tag(sync=True)  # of the two maps
     embeddings = traitlets.Bytes().tag(sync=True)  # int8, for each picture cells, then fine
@@ -80,7 +80,7 @@ class ClickSegment(Widget):
         index = state.pop("picture", 0)
         super().__init__(
             weights=weights,
-            layout=layout,
+            shapes=layout,
             heads=model.config.heads,
             channels=[whole.cells.shape[1], whole.fine.shape[1]],
             embeddings=packed.astype(np.int8).tobytes(),

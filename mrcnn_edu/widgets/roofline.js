@@ -83,7 +83,7 @@ function render({ model, el }) {
   select(bar, model, "groups", "groups", [1, 2, 4, 8, 16]);
   slider(bar, model, "batch", "images", { min: 1, max: 16 });
   select(bar, model, "roof", "numbers", roofs.map(([label], i) => [i, label]));
-  select(bar, model, "layout", "dots measured", ["channels last", "channels first"]);
+  select(bar, model, "memory", "dots measured", ["channels last", "channels first"]);
 
   const plot = svg("svg", { viewBox: `0 0 ${VIEW.width} ${VIEW.height}`, style: "max-width:640px;width:100%" }, root);
   axes(plot);
@@ -120,13 +120,13 @@ function render({ model, el }) {
     },
   });
 
-  return watch(model, ["channels", "side", "kernel", "groups", "batch", "roof", "layout"], () => {
+  return watch(model, ["channels", "side", "kernel", "groups", "batch", "roof", "memory"], () => {
     const [label, peak, bandwidth, bytes] = roofs[model.get("roof")];
     const ridge = peak / bandwidth;
     set(memory, { d: `M ${xOf(X[0])} ${yOf(X[0] * bandwidth)} L ${xOf(ridge)} ${yOf(peak)}` });
     set(compute, { d: `M ${xOf(ridge)} ${yOf(peak)} H ${xOf(X[1])}` });
     set(peakName, { y: yOf(peak) - 26, text: `compute roof: ${number(peak / 1e9, 0)} billion/s` });
-    const way = bytes === 2 ? 2 : model.get("layout") === "channels last" ? 0 : 1;
+    const way = bytes === 2 ? 2 : model.get("memory") === "channels last" ? 0 : 1;
     model.get("dots").forEach(([, work, numbers, ms], k) => {
       const shown = ms[way] !== null;
       set(marks[k], { visibility: shown ? "visible" : "hidden" });

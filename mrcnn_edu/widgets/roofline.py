@@ -23,7 +23,7 @@ class Roofline(Widget):
     Args:
         measured: the content of `results/roofline_cpu.json`.
         state: first values of `channels` (in and out), `side` (of the map), `kernel`, `groups`,
-            `batch`, `roof` (an index) and `layout`.
+            `batch`, `roof` (an index) and `memory`.
     """
 
     _esm = bundle("roofline")
@@ -35,7 +35,7 @@ class Roofline(Widget):
         sync=True
     )  # [name, multiply-adds, numbers, ms by way]
     roof = traitlets.Int(0).tag(sync=True)
-    layout = traitlets.Unicode(LAYOUTS[0]).tag(sync=True)
+    memory = traitlets.Unicode(LAYOUTS[0]).tag(sync=True)
     channels = traitlets.Int(64).tag(sync=True)
     side = traitlets.Int(64).tag(sync=True)
     kernel = traitlets.Int(1).tag(sync=True)
@@ -90,7 +90,7 @@ class Roofline(Widget):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axis = figure.subplots()
         size = self.roofs[self.roof][3]
-        way = 2 if size == 2 else LAYOUTS.index(self.layout)
+        way = 2 if size == 2 else LAYOUTS.index(self.memory)
         rows = [
             (work / (size * numbers), work / (ms[way] / 1e3))
             for _, work, numbers, ms in self.dots

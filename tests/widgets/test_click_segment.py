@@ -39,7 +39,7 @@ def widget(model, **state) -> ClickSegment:
 # The page's own steps, from the traits as they travel.
 ASK = """
 export function ask(traits) {
-  const net = tensors(traits.layout, traits.weights.map(half));
+  const net = tensors(traits.shapes, traits.weights.map(half));
   const [channels, few] = traits.channels;
   const scales = traits.scales[traits.picture];
   const each = traits.embeddings.length / traits.pictures;
@@ -64,7 +64,7 @@ export function ask(traits) {
 
 def in_the_page(w: ClickSegment) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [1 + A, M²] and scores of the JavaScript."""
-    names = ("layout", "heads", "channels", "scales", "size", "picture", "points", "box", "boxed")
+    names = ("shapes", "heads", "channels", "scales", "size", "picture", "points", "box", "boxed")
     traits = {name: getattr(w, name) for name in names}
     traits["weights"] = np.frombuffer(w.weights, "<u2").tolist()
     traits["embeddings"] = np.frombuffer(w.embeddings, np.int8).tolist()
@@ -128,8 +128,8 @@ def test_one_click_shows_three_masks_and_a_box_one(model):
 def test_what_travels_is_small(model):
     w = widget(model)
     assert len(w.embeddings) == 2 * (24 * 24 * 16 + 48 * 48 * 8)
-    assert len(w.weights) == 2 * sum(int(np.prod(shape)) for _, shape in w.layout)
-    json.dumps([w.layout, w.scales, w.first, w.boxes])
+    assert len(w.weights) == 2 * sum(int(np.prod(shape)) for _, shape in w.shapes)
+    json.dumps([w.shapes, w.scales, w.first, w.boxes])
 
 
 def test_what_does_not_fit_is_said(model):

@@ -67,7 +67,7 @@ def test_dragging_finds_the_channels_of_an_intensity():
 
 
 def test_it_draws_itself_in_each_way_and_leaves_out_what_was_not_measured():
-    for state in ({}, {"layout": "channels first"}, {"roof": 1}):
+    for state in ({}, {"memory": "channels first"}, {"roof": 1}):
         widget = Roofline(MEASURED, **state)
         (axis,) = widget.figure().axes
         assert len(axis.lines) == 4
