@@ -23,7 +23,6 @@ from mrcnn_edu.nn.layers import norm_layer
 from mrcnn_edu.nn.losses import Sum
 from mrcnn_edu.nn.mask_head import build_mask_head, mask_loss, predicted_class_masks
 from mrcnn_edu.nn.roi_layer import pool_rois
-from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.record import Detections, Record, RoISample
 
 
@@ -64,16 +63,7 @@ class MaskRCNN(TwoStage):
         """
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
-        objectness, box, sampled = rpn_losses(
-            record.objectness,
-            record.deltas,
-            torch.cat(record.anchors),
-            gt_boxes,
-            c,
-            generators,
-            record.image_sizes,
-        )
-        sums: dict[str, Sum] = {"rpn_objectness": (objectness, sampled), "rpn_box": (box, sampled)}
+        sums = self.rpn_sums(record, gt_boxes, generators)
         samples = [
             sample_rois(p.boxes, t["boxes"], t["labels"], c, generator)
             for p, t, generator in zip(

@@ -13,8 +13,8 @@ from mrcnn_edu.roi.cuda.device import sample, sample_position
 
 
 def launch(answer: Callable, blocks: Any, threads: Any, out: np.ndarray, *given: Any) -> Trace:
-    """Trace a launch with `out` as its last argument, and compare the other arrays after it."""
-    before = [a.copy() for a in given]
+    """Trace a launch with `out` as its last argument, and compare the others after it."""
+    before = [np.copy(a) for a in given]
     found = trace(answer, blocks, threads, *given, out)
     for was, now in zip(before, given, strict=True):
         require(np.array_equal(was, now), "The kernel changed its input; it may write out alone.")
@@ -57,17 +57,6 @@ def does_not_race_in_memory(found: Trace) -> None:
         require(
             name.startswith("shared"), f"{threads} threads use {name}{list(index)} and write it."
         )
-
-
-def launch_with_numbers(
-    answer: Callable, blocks: Any, threads: Any, out: np.ndarray, *given: Any
-) -> Trace:
-    """As `launch`, for a kernel that takes numbers too."""
-    before = [np.copy(a) for a in given]
-    found = trace(answer, blocks, threads, *given, out)
-    for was, now in zip(before, given, strict=True):
-        require(np.array_equal(was, now), "The kernel changed its input; it may write out alone.")
-    return found
 
 
 class Launched:

@@ -11,7 +11,6 @@ from mrcnn_edu.checks.ch07_launches import (
     Launched,
     does_not_race,
     launch,
-    launch_with_numbers,
     share_the_work,
     stays_inside,
 )
@@ -57,7 +56,7 @@ def check_forward(answer: Callable) -> None:
         roi = torch.tensor([[0, 1.25, 0.75, 4.25, 4.75]], dtype=torch.float64)
         right = _pooled(maps, roi, 2, 2)
         out = np.full((4, 3), 7, dtype)
-        found = launch_with_numbers(answer, (1, 3), (4, 2), out, feature, 6, box, 2, 2)
+        found = launch(answer, (1, 3), (4, 2), out, feature, 6, box, 2, 2)
         stays_inside(found, "4 × 6 threads were launched for 3 channels and 4 bins: guard both.")
         require_not(
             out, right[[0, 2, 1, 3]], "Bins 1 and 2 are exchanged: bin b lies in row b // bins."
@@ -72,7 +71,7 @@ def check_forward(answer: Callable) -> None:
     feature, box, maps, roi = _placed(0, 6, 7, 40, 3)
     out = np.full((9, 40), np.nan, np.float32)
     narrow = [feature.astype(np.float32), 7, box.astype(np.float32), 3, 2]
-    found = launch_with_numbers(answer, (2, 9), (32, 1), out, *narrow)
+    found = launch(answer, (2, 9), (32, 1), out, *narrow)
     require_equal(out, _pooled(maps, roi, 3, 2), "40 channels, 3 × 3 bins, float32.", 1e-4)
     most = max(found.sectors("feature"))
     require(most <= 5, f"A request touches {most} sectors: let x run over channels.")
@@ -83,7 +82,7 @@ def check_forward(answer: Callable) -> None:
         feature, box, maps, roi = _placed(seed + 1, height, width, channels, bins)
         out = np.full((bins**2, channels), np.nan)
         grid = (-(-channels // 4), -(-bins * bins // 4))
-        launch_with_numbers(answer, grid, (4, 4), out, feature, width, box, bins, samples)
+        launch(answer, grid, (4, 4), out, feature, width, box, bins, samples)
         size = f"A map of {height} × {width}, {bins} × {bins} bins, {samples} samples a side."
         require_equal(out, _pooled(maps, roi, bins, samples), size, 1e-9)
 
@@ -211,7 +210,7 @@ def check_backward(answer: Callable) -> None:
     case("one bin, one sample")
     box = np.array([0.25, 0.75, 1.0, 0.5])  # its middle is y 0.75, x 1.0
     out = np.zeros((12, 1))
-    found = launch_with_numbers(answer, 1, 1, out, np.ones((1, 1)), 4, box, 1, 1)
+    found = launch(answer, 1, 1, out, np.ones((1, 1)), 4, box, 1, 1)
     stays_inside(found, "The map has 3 × 4 pixels.")
     require_not(
         out.reshape(3, 4)[:2, 1:3], [[0, 0.25], [0, 0.75]],
@@ -235,7 +234,7 @@ def check_backward(answer: Callable) -> None:
         gradient = np.ascontiguousarray(sent[0].flatten(1).T.numpy())  # [P·P, C]
         out = np.full((height * width, channels), 7.0)
         grid = (-(-channels // 4), -(-bins * bins // 4))
-        found = launch_with_numbers(answer, grid, (4, 4), out, gradient, width, box, bins, samples)
+        found = launch(answer, grid, (4, 4), out, gradient, width, box, bins, samples)
         size = f"{bins} × {bins} bins of {samples} × {samples} samples on {height} × {width} pixels"
         stays_inside(found, f"{size}: there are more threads than bins and channels.")
         does_not_race(found, "Many bins send to one pixel: keep the additions atomic.")

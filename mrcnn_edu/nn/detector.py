@@ -18,7 +18,7 @@ from mrcnn_edu.nn.losses import Sum, divide
 from mrcnn_edu.nn.neck import build_neck
 from mrcnn_edu.nn.proposals import propose
 from mrcnn_edu.nn.resnet import build_backbone
-from mrcnn_edu.nn.rpn import RPNHead
+from mrcnn_edu.nn.rpn import RPNHead, rpn_losses
 from mrcnn_edu.record import Proposals, Record
 
 
@@ -157,3 +157,24 @@ class TwoStage(Detector):
             self.config,
             training,
         )
+
+    def rpn_sums(
+        self, record: Record, gt_boxes: Sequence[Tensor], generators: Sequence[torch.Generator]
+    ) -> dict[str, Sum]:
+        """Return the two losses of the RPN, `rpn_objectness` and `rpn_box`, as sums and counts.
+
+        Args:
+            record: of the images.
+            gt_boxes: [G, 4] of each image.
+            generators: one for each image; anchors are sampled from it.
+        """
+        objectness, box, sampled = rpn_losses(
+            record.objectness,
+            record.deltas,
+            torch.cat(record.anchors),
+            gt_boxes,
+            self.config,
+            generators,
+            record.image_sizes,
+        )
+        return {"rpn_objectness": (objectness, sampled), "rpn_box": (box, sampled)}

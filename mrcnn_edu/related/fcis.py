@@ -26,7 +26,6 @@ from mrcnn_edu.nn.box_head import sample_rois
 from mrcnn_edu.nn.detector import TwoStage
 from mrcnn_edu.nn.layers import widen
 from mrcnn_edu.nn.losses import Sum
-from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.record import Record, RoISample
 from mrcnn_edu.related.position_sensitive import ps_roi_pool
@@ -143,11 +142,7 @@ class FCIS(TwoStage):
         """
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
-        anchors = torch.cat(record.anchors)
-        objectness, box, sampled = rpn_losses(
-            record.objectness, record.deltas, anchors, gt_boxes, c, generators, record.image_sizes
-        )
-        sums: dict[str, Sum] = {"rpn_objectness": (objectness, sampled), "rpn_box": (box, sampled)}
+        sums = self.rpn_sums(record, gt_boxes, generators)
         proposals = self.propose(record, training=True)
         samples = [
             all_rois(p.boxes, t, c)

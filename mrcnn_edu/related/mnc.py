@@ -28,7 +28,6 @@ from mrcnn_edu.nn.detector import TwoStage
 from mrcnn_edu.nn.layers import widen
 from mrcnn_edu.nn.losses import Sum
 from mrcnn_edu.nn.proposals import propose_with_anchors
-from mrcnn_edu.nn.rpn import rpn_losses
 from mrcnn_edu.presets import TINY_FPN
 from mrcnn_edu.record import Record, RoISample
 from mrcnn_edu.related.roi_warp import warp_rois
@@ -186,16 +185,7 @@ class MNC(TwoStage):
         """
         c = self.config
         gt_boxes = [t["boxes"] for t in targets]
-        objectness, box, sampled = rpn_losses(
-            record.objectness,
-            record.deltas,
-            torch.cat(record.anchors),
-            gt_boxes,
-            c,
-            generators,
-            record.image_sizes,
-        )
-        sums: dict[str, Sum] = {"rpn_objectness": (objectness, sampled), "rpn_box": (box, sampled)}
+        sums = self.rpn_sums(record, gt_boxes, generators)
         samples = [
             choose_rois(boxes, t, c, generator)
             for boxes, t, generator in zip(
