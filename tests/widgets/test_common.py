@@ -1,8 +1,10 @@
 """The core of the widgets: one module of JavaScript, a picture beside it, the example works."""
 
 import base64
+import importlib
 import inspect
 import io
+import pkgutil
 import re
 import textwrap
 
@@ -13,9 +15,12 @@ import torch
 pytest.importorskip("anywidget", reason="widgets need anywidget: pip install anywidget")
 
 import traitlets
+from anywidget import AnyWidget
+from ipywidgets import DOMWidget
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mrcnn_edu import widgets
 from mrcnn_edu.widgets import common
 from mrcnn_edu.widgets.common import FOLDER, Widget, bundle, pack, photograph, unpack
 from tests.widgets.node import exports, needs_node, run
@@ -113,3 +118,13 @@ def test_a_photograph_survives():
     assert head == "data:image/jpeg;base64"
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))))  # [H, W, 3]
     assert np.abs(pixels.astype(int) - image.permute(1, 2, 0).numpy()).mean() < 3
+
+
+def test_no_widget_takes_a_name_of_the_frame():
+    """A trait called `layout` replaces the frame's own, and the page cannot show the widget."""
+    for module in pkgutil.iter_modules(widgets.__path__):
+        names = vars(importlib.import_module(f"{widgets.__name__}.{module.name}")).values()
+        for widget in (w for w in names if isinstance(w, type) and issubclass(w, AnyWidget)):
+            for name, trait in DOMWidget.class_traits().items():
+                own = widget.class_traits()[name]
+                assert name.startswith("_") or own.this_class is trait.this_class, (widget, name)
